@@ -1,0 +1,121 @@
+//! The messages between a holder and the `gpu-balloon` commands of other shells: one JSON line each way.
+//!
+//! Owns the shape and the version of the wire, nothing else. Sizes are bytes and times are RFC 3339 text, so that a
+//! message reads the same as the output of `status --json`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::gpu::GpuUuid;
+
+/// The version both sides must share. A holder answers another version with [`Answer::OtherVersion`].
+pub const VERSION: u32 = 1;
+
+/// The longest message, in bytes. 16 GPUs with the longest names allowed take about 8 KiB.
+pub const MAX_MESSAGE: usize = 64 * 1024;
+
+/// A request as it travels.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Envelope<T> {
+    pub version: u32,
+    #[serde(flatten)]
+    pub message: T,
+}
+
+impl<T> Envelope<T> {
+    pub fn new(message: T) -> Self {
+        Self { version: VERSION, message }
+    }
+}
+
+/// What a command asks of a holder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case")]
+pub enum Request {
+    /// Describe the balloon.
+    Status,
+    /// Bring the balloon to another size; answered once that is done or has failed.
+    Resize { change: String, gpus: Option<Vec<GpuUuid>>, chunk_bytes: Option<u64> },
+    /// Free the balloon, or its part on `gpus`; answered once the memory is free.
+    Release { gpus: Option<Vec<GpuUuid>> },
+}
+
+/// What the holder answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum Answer {
+    Status {
+        balloon: Balloon,
+    },
+    Resized {
+        gpus: Vec<Resized>,
+    },
+    Released {
+        bytes: u64,
+    },
+    /// The memory is not available; the balloon is as it was.
+    NotAvailable {
+        error: String,
+    },
+    /// The request cannot be served as it stands.
+    Refused {
+        error: String,
+    },
+    OtherVersion {
+        version: u32,
+    },
+}
+
+/// A balloon as its holder describes it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Balloon {
+    pub name: String,
+    pub pid: u32,
+    pub user: Option<String>,
+    /// The wrapped job, or the holder's own command line.
+    pub command: Option<String>,
+    pub reason: Option<String>,
+    pub state: State,
+    /// RFC 3339.
+    pub started_at: Option<String>,
+    /// RFC 3339; `None` for a balloon without a timeout.
+    pub ends_at: Option<String>,
+    pub gpus: Vec<BalloonGpu>,
+    /// A waiting holder's place in line, 1 for the first.
+    pub place_in_line: Option<u32>,
+    /// Where a detached holder writes its log.
+    pub log: Option<String>,
+}
+
+/// What a holder is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    Waiting,
+    Inflating,
+    Holding,
+    Deflating,
+    /// The holder does not answer; what is known of it comes from its registration and from NVML.
+    Unresponsive,
+}
+
+/// A balloon's part on one GPU.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BalloonGpu {
+    pub uuid: GpuUuid,
+    pub is_inflated: bool,
+    pub target_bytes: Option<u64>,
+    pub allocated_bytes: u64,
+    pub num_chunks: u64,
+    pub chunk_bytes: u64,
+    /// Device memory of the holder's CUDA context: what it costs beyond the balloon.
+    pub overhead_bytes: Option<u64>,
+    pub handed_over_bytes: u64,
+}
+
+/// What `resize` did on one GPU.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Resized {
+    pub uuid: GpuUuid,
+    pub before_bytes: u64,
+    pub after_bytes: u64,
+}
