@@ -1,0 +1,199 @@
+//! A balloon on one GPU: its target, the chunks allocated so far, and the policy of inflating and deflating.
+//!
+//! Pure over a [`Space`], so that the policy is tested without a driver. Knows nothing of threads, jobs or other GPUs.
+
+use std::collections::BTreeMap;
+
+use crate::gpu::{CallError, GRANULARITY, Memory};
+use crate::units::ByteSize;
+
+/// Where chunks come from.
+pub trait Space {
+    type Chunk: Chunk;
+
+    fn allocate(&self, size: ByteSize) -> Result<Self::Chunk, CallError>;
+    fn memory(&self) -> Result<Memory, CallError>;
+}
+
+/// A piece of memory that is freed when dropped.
+pub trait Chunk {
+    fn size(&self) -> ByteSize;
+    fn release(self) -> Result<(), CallError>;
+}
+
+/// What one step of an inflation did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// A chunk was allocated; more is to come.
+    Grew,
+    /// The target is reached.
+    Full,
+    /// Not even the smallest chunk fits; this much is missing.
+    Short(ByteSize),
+}
+
+/// The memory held on one GPU. Dropping it frees every chunk before the space is given up.
+pub struct Balloon<S: Space> {
+    /// By size, so that the best fit is found at once. No list is empty.
+    chunks: BTreeMap<ByteSize, Vec<S::Chunk>>,
+    allocated: ByteSize,
+    count: usize,
+    target: ByteSize,
+    chunk_size: ByteSize,
+    /// What the next chunk may measure: halved when one did not fit.
+    step: ByteSize,
+    space: S,
+}
+
+impl<S: Space> Balloon<S> {
+    /// An empty balloon.
+    pub fn new(space: S) -> Self {
+        Self {
+            chunks: BTreeMap::new(),
+            allocated: ByteSize::ZERO,
+            count: 0,
+            target: ByteSize::ZERO,
+            chunk_size: GRANULARITY,
+            step: GRANULARITY,
+            space,
+        }
+    }
+
+    pub fn allocated(&self) -> ByteSize {
+        self.allocated
+    }
+
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    pub fn target(&self) -> ByteSize {
+        self.target
+    }
+
+    pub fn chunk_size(&self) -> ByteSize {
+        self.chunk_size
+    }
+
+    pub fn memory(&self) -> Result<Memory, CallError> {
+        self.space.memory()
+    }
+
+    /// Chunks allocated from now on measure `size`, rounded up to the driver's granularity.
+    pub fn set_chunk_size(&mut self, size: ByteSize) {
+        self.chunk_size = size.max(GRANULARITY).round_up_to(GRANULARITY);
+        self.step = self.chunk_size;
+    }
+
+    /// Sets what [`Self::inflate_step`] and [`Self::deflate`] work towards. Moves no memory.
+    pub fn set_target(&mut self, target: ByteSize) {
+        self.target = target;
+        self.step = self.chunk_size;
+    }
+
+    /// Allocates one chunk towards the target. A chunk that does not fit is halved, down to the granularity.
+    ///
+    /// # Errors
+    /// Any failure of the driver but "out of memory".
+    pub fn inflate_step(&mut self) -> Result<Step, CallError> {
+        loop {
+            let missing = self.target.saturating_sub(self.allocated);
+            if missing.is_zero() {
+                return Ok(Step::Full);
+            }
+            let size = missing.min(self.step);
+            match self.space.allocate(size) {
+                Ok(chunk) => {
+                    self.keep(chunk);
+                    return Ok(Step::Grew);
+                }
+                Err(error) if !error.error.is_out_of_memory() => return Err(error),
+                Err(_) if size <= GRANULARITY => return Ok(Step::Short(missing)),
+                Err(_) => self.step = size.half().round_up_to(GRANULARITY),
+            }
+        }
+    }
+
+    /// Frees down to the target, and nothing below it for an instant.
+    ///
+    /// Whole chunks go first. The rest is split off a chunk by allocating what stays of it before it is freed; where
+    /// the GPU has no room for that, the balloon stays larger than its target by less than one chunk.
+    ///
+    /// # Errors
+    /// The first failure of the driver to free; the other chunks are freed all the same.
+    pub fn deflate(&mut self) -> Result<(), CallError> {
+        self.split_off_rest()?;
+        let freed = self.deflate_whole_chunks();
+        // What was freed has made room to split in, unless another process was faster.
+        self.split_off_rest()?;
+        freed.and(self.deflate_whole_chunks())
+    }
+
+    /// Frees whole chunks as long as the balloon stays at or above its target.
+    ///
+    /// # Errors
+    /// The first failure of the driver to free; the other chunks are freed all the same.
+    pub fn deflate_whole_chunks(&mut self) -> Result<(), CallError> {
+        let mut outcome = Ok(());
+        loop {
+            let excess = self.allocated.saturating_sub(self.target);
+            let Some(&size) = self.chunks.range(..=excess).next_back().map(|(size, _)| size) else {
+                return outcome;
+            };
+            outcome = outcome.and(self.free_one(size));
+        }
+    }
+
+    /// Frees the smallest chunk of at least `size`, else the largest there is. Returns how much that freed.
+    pub fn give_way(&mut self, size: ByteSize) -> Result<ByteSize, CallError> {
+        let fit = self.chunks.range(size..).next().or_else(|| self.chunks.iter().next_back());
+        match fit.map(|(&size, _)| size) {
+            Some(size) => self.free_one(size).map(|()| size),
+            None => Ok(ByteSize::ZERO),
+        }
+    }
+
+    /// Splits chunks until whole chunks alone reach the target, or the GPU has no room to split in.
+    fn split_off_rest(&mut self) -> Result<(), CallError> {
+        loop {
+            let rest = self.rest_of_whole_chunks();
+            let larger = self.chunks.keys().copied().find(|&size| size > rest);
+            let Some(size) = larger.filter(|_| !rest.is_zero()) else { return Ok(()) };
+            match self.space.allocate(size.saturating_sub(rest)) {
+                Ok(kept) => {
+                    self.keep(kept);
+                    self.free_one(size)?;
+                }
+                Err(error) if error.error.is_out_of_memory() => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// How far above the target the balloon stays when only whole chunks are freed, largest first.
+    fn rest_of_whole_chunks(&self) -> ByteSize {
+        self.chunks.iter().rev().fold(self.allocated.saturating_sub(self.target), |excess, (&size, chunks)| {
+            let fitting = (excess.bytes() / size.bytes()).min(chunks.len() as u64);
+            ByteSize::from_bytes(excess.bytes() - fitting * size.bytes())
+        })
+    }
+
+    fn keep(&mut self, chunk: S::Chunk) {
+        self.allocated = self.allocated.saturating_add(chunk.size());
+        self.count += 1;
+        self.chunks.entry(chunk.size()).or_default().push(chunk);
+    }
+
+    /// Frees one chunk of exactly `size`. A chunk that the driver does not free is no longer counted: it is lost either way.
+    fn free_one(&mut self, size: ByteSize) -> Result<(), CallError> {
+        let Some(chunks) = self.chunks.get_mut(&size) else { return Ok(()) };
+        let chunk = chunks.pop();
+        if chunks.is_empty() {
+            self.chunks.remove(&size);
+        }
+        let Some(chunk) = chunk else { return Ok(()) };
+        self.allocated = self.allocated.saturating_sub(size);
+        self.count -= 1;
+        chunk.release()
+    }
+}

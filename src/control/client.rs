@@ -1,0 +1,92 @@
+//! The commands' side of the control socket: asks a holder, with a deadline.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use crate::control::directory::RuntimeDirectory;
+use crate::control::registry;
+use crate::control::wire::{Answer, Envelope, MAX_MESSAGE, Request, VERSION};
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    #[error("the holder does not answer")]
+    Silent,
+    #[error("the holder cannot be reached")]
+    Unreachable(#[source] io::Error),
+    #[error("the holder ended before it answered")]
+    Ended,
+    #[error("the holder speaks version {0} of the protocol, this program version {VERSION}")]
+    OtherVersion(u32),
+    #[error("the holder's answer is not understood")]
+    Garbled(#[source] serde_json::Error),
+}
+
+/// A question on its way; several can be under way at once.
+pub struct Pending {
+    stream: UnixStream,
+}
+
+/// Sends `request` to the holder registered as `name`. A stopped holder is noticed when the answer is awaited.
+///
+/// # Errors
+/// Nobody listens, or the holder takes no connection before the deadline.
+pub fn ask(directory: &RuntimeDirectory, name: &str, request: &Request, deadline: Instant) -> Result<Pending, ClientError> {
+    let mut stream = connect(directory, name, deadline)?;
+    let mut text = serde_json::to_vec(&Envelope::new(request)).map_err(ClientError::Garbled)?;
+    text.push(b'\n');
+    stream.write_all(&text).map_err(failure)?;
+    Ok(Pending { stream })
+}
+
+impl Pending {
+    /// Waits for the answer, until `deadline` where there is one.
+    ///
+    /// # Errors
+    /// The holder is silent, gone, or of another version.
+    pub fn answer(mut self, deadline: Option<Instant>) -> Result<Answer, ClientError> {
+        let mut text = Vec::new();
+        let mut part = [0; 4096];
+        while text.last() != Some(&b'\n') && text.len() <= MAX_MESSAGE {
+            let timeout = deadline.map(remaining);
+            self.stream.set_read_timeout(timeout).map_err(failure)?;
+            match self.stream.read(&mut part) {
+                Ok(0) => return Err(ClientError::Ended),
+                Ok(count) => text.extend_from_slice(&part[..count]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(failure(error)),
+            }
+        }
+        match serde_json::from_slice::<Envelope<Answer>>(&text).map_err(ClientError::Garbled)?.message {
+            Answer::OtherVersion { version } => Err(ClientError::OtherVersion(version)),
+            answer => Ok(answer),
+        }
+    }
+}
+
+fn connect(directory: &RuntimeDirectory, name: &str, deadline: Instant) -> Result<UnixStream, ClientError> {
+    let address = SocketAddrUnix::new(directory.short_path(&registry::socket_name(name))).map_err(|error| failure(error.into()))?;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .map_err(|error| failure(error.into()))?;
+    // Bounds connect(2) too: it waits while the queue of a stopped holder is full.
+    set_socket_timeout(&socket, Timeout::Send, Some(remaining(deadline))).map_err(|error| failure(error.into()))?;
+    rustix::net::connect(&socket, &address).map_err(|error| failure(error.into()))?;
+    Ok(UnixStream::from(socket))
+}
+
+/// The time to `deadline`, never zero, which a socket would take for "no limit".
+fn remaining(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
+}
+
+fn failure(error: io::Error) -> ClientError {
+    match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => ClientError::Silent,
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => ClientError::Ended,
+        _ => ClientError::Unreachable(error),
+    }
+}

@@ -1,0 +1,119 @@
+//! The private directory where this user's holders are found: verified, never trusted.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{Mode, OFlags};
+
+/// Why there is no runtime directory.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryError {
+    #[error("cannot create the runtime directory {}", .path.display())]
+    Create { path: PathBuf, source: io::Error },
+    #[error("cannot read the runtime directory {}", .path.display())]
+    Open { path: PathBuf, source: io::Error },
+    #[error("the runtime directory {} belongs to uid {owner}, not to uid {user}", .path.display())]
+    ForeignOwner { path: PathBuf, owner: u32, user: u32 },
+    #[error("the runtime directory {} may be entered by others (mode {mode:o}, wanted 700)", .path.display())]
+    TooOpen { path: PathBuf, mode: u32 },
+    #[error("the runtime directory {} is not a directory", .path.display())]
+    NotADirectory { path: PathBuf },
+}
+
+/// The runtime directory, opened: what is reached through it cannot be swapped for another directory.
+#[derive(Debug, Clone)]
+pub struct RuntimeDirectory {
+    path: PathBuf,
+    directory: Arc<OwnedFd>,
+}
+
+impl RuntimeDirectory {
+    /// Opens `$XDG_RUNTIME_DIR/gpu-balloon`, else `gpu-balloon-<uid>` in the temporary directory; creates it with mode
+    /// 0700 when it is missing.
+    ///
+    /// # Errors
+    /// It cannot be made, or it is not this user's own private directory.
+    pub fn open() -> Result<Self, DirectoryError> {
+        let user = rustix::process::geteuid().as_raw();
+        let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
+        let path = match runtime.filter(|path| path.is_dir()) {
+            Some(runtime) => runtime.join("gpu-balloon"),
+            None => std::env::temp_dir().join(format!("gpu-balloon-{user}")),
+        };
+        Self::open_at(path, user)
+    }
+
+    fn open_at(path: PathBuf, user: u32) -> Result<Self, DirectoryError> {
+        match fs::DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(source) => return Err(DirectoryError::Create { path, source }),
+        }
+        let metadata = match fs::symlink_metadata(&path) {
+            Ok(metadata) => metadata,
+            Err(source) => return Err(DirectoryError::Open { path, source }),
+        };
+        if !metadata.is_dir() {
+            return Err(DirectoryError::NotADirectory { path });
+        }
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
+        let directory = match rustix::fs::open(&path, flags, Mode::empty()) {
+            Ok(directory) => directory,
+            Err(error) => return Err(DirectoryError::Open { path, source: error.into() }),
+        };
+        // The opened directory is judged, not the path, which may have changed since.
+        let metadata = match rustix::fs::fstat(&directory) {
+            Ok(metadata) => metadata,
+            Err(error) => return Err(DirectoryError::Open { path, source: error.into() }),
+        };
+        if metadata.st_uid != user {
+            return Err(DirectoryError::ForeignOwner { path, owner: metadata.st_uid, user });
+        }
+        let mode = metadata.st_mode & 0o7777;
+        if mode & 0o077 != 0 {
+            return Err(DirectoryError::TooOpen { path, mode });
+        }
+        Ok(Self { path, directory: Arc::new(directory) })
+    }
+
+    /// For messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A path to `name` in the opened directory, short enough for a socket address however long the real path is.
+    pub fn short_path(&self, name: &str) -> PathBuf {
+        use std::os::fd::AsRawFd;
+        PathBuf::from(format!("/proc/self/fd/{}/{name}", self.directory.as_fd().as_raw_fd()))
+    }
+
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// The names in the directory that end in `suffix`, without it, sorted.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn names_with(&self, suffix: &str) -> Result<Vec<String>, DirectoryError> {
+        let unreadable = |source| DirectoryError::Open { path: self.path.clone(), source };
+        let mut names = Vec::new();
+        for entry in fs::read_dir(self.short_path("")).map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?;
+            if let Some(name) = entry.file_name().to_str().and_then(|name| name.strip_suffix(suffix)) {
+                names.push(name.to_owned());
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+}
+
+/// Whether two descriptions are of the same file.
+pub fn same_file(one: &fs::Metadata, other: &fs::Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}

@@ -1,0 +1,134 @@
+//! Who holds a balloon: one locked file a holder in the runtime directory.
+//!
+//! The lock is `flock(2)` on the holder's own open file: the kernel gives it up when the holder ends, however it ends.
+//! So a file that can be locked belongs to nobody, whatever pids were reused since and whichever container looks.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+use crate::control::directory::{RuntimeDirectory, same_file};
+use crate::control::name::Name;
+use crate::gpu::GpuUuid;
+
+const REGISTRATION: &str = ".balloon";
+const SOCKET: &str = ".sock";
+
+/// How often, and how far apart, a lock is tried that a passing reader may hold for an instant.
+const TRIES: u32 = 20;
+const BETWEEN_TRIES: Duration = Duration::from_millis(1);
+
+/// What a holder says of itself once, for when it does not answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Registration {
+    pub pid: u32,
+    pub command: Option<String>,
+    pub reason: Option<String>,
+    /// RFC 3339.
+    pub started_at: String,
+    pub gpus: Vec<GpuUuid>,
+    pub log: Option<String>,
+}
+
+/// Why a name could not be registered.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    #[error("a balloon named `{0}` exists already")]
+    Taken(Name),
+    #[error("cannot register the balloon in {directory}")]
+    Io { directory: String, source: io::Error },
+}
+
+/// A live holder found in the registry.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    pub name: String,
+    /// `None` where the holder could not write it, on a full disk say.
+    pub registration: Option<Registration>,
+}
+
+/// A holder's own entry; dropping it removes the files.
+#[derive(Debug)]
+pub struct Registered {
+    directory: RuntimeDirectory,
+    name: Name,
+    file: File,
+}
+
+impl Registered {
+    /// Registers `name`, or finds that another holder has it: of two at the same instant exactly one succeeds.
+    ///
+    /// # Errors
+    /// The name is taken, or the directory takes no file.
+    pub fn claim(directory: &RuntimeDirectory, name: &Name) -> Result<Self, RegistryError> {
+        let path = directory.short_path(&format!("{name}{REGISTRATION}"));
+        let failed = |source| RegistryError::Io { directory: directory.path().display().to_string(), source };
+        for _ in 0..TRIES {
+            let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+            if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+                std::thread::sleep(BETWEEN_TRIES);
+                continue;
+            }
+            // Whoever clears a dead holder's file does so under its lock: a file that is gone by now is not the name.
+            let still_there = fs::metadata(&path).is_ok_and(|now| file.metadata().is_ok_and(|own| same_file(&own, &now)));
+            if still_there {
+                let _ = fs::remove_file(directory.short_path(&format!("{name}{SOCKET}")));
+                return Ok(Self { directory: directory.clone(), name: name.clone(), file });
+            }
+        }
+        Err(RegistryError::Taken(name.clone()))
+    }
+
+    /// Writes down what others should know. A full disk costs the description, not the balloon.
+    pub fn describe(&mut self, registration: &Registration) -> io::Result<()> {
+        let text = serde_json::to_vec(registration)?;
+        self.file.set_len(0)?;
+        self.file.write_all(&text)
+    }
+
+    pub fn socket_name(&self) -> String {
+        format!("{}{SOCKET}", self.name)
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        for suffix in [SOCKET, REGISTRATION] {
+            let _ = fs::remove_file(self.directory.short_path(&format!("{}{suffix}", self.name)));
+        }
+    }
+}
+
+/// Where the holder of `name` listens.
+pub fn socket_name(name: &str) -> String {
+    format!("{name}{SOCKET}")
+}
+
+/// The live holders, by name. What killed holders left is cleared away.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn live(directory: &RuntimeDirectory) -> Result<Vec<Entry>, crate::control::directory::DirectoryError> {
+    let names = directory.names_with(REGISTRATION)?;
+    Ok(names.into_iter().filter_map(|name| look_up(directory, name)).collect())
+}
+
+/// The entry of `name` when its holder lives.
+fn look_up(directory: &RuntimeDirectory, name: String) -> Option<Entry> {
+    let path = directory.short_path(&format!("{name}{REGISTRATION}"));
+    let mut file = File::open(&path).ok()?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+        // Still under the lock, so that a holder that claims the name now keeps what it makes.
+        if fs::metadata(&path).is_ok_and(|now| file.metadata().is_ok_and(|own| same_file(&own, &now))) {
+            let _ = fs::remove_file(directory.short_path(&format!("{name}{SOCKET}")));
+            let _ = fs::remove_file(&path);
+        }
+        return None;
+    }
+    let mut text = String::new();
+    let registration = file.read_to_string(&mut text).ok().and_then(|_| serde_json::from_str(&text).ok());
+    Some(Entry { name, registration })
+}

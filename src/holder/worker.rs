@@ -1,0 +1,319 @@
+//! The thread that owns one GPU's context and chunks. Nobody else touches them; others send it [`Order`]s.
+//!
+//! It looks at its orders between two chunks, so that a stop or a request never waits behind a long inflation, and
+//! sleeps in `recv` when there is nothing to do.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::balloon::{self, Balloon, Space, Step};
+use crate::gpu::{CallError, Chunk, Context, Device, Memory};
+use crate::holder::reports::Reports;
+use crate::units::ByteSize;
+
+/// How long freed memory of the job is left to it before the balloon takes it back. Jobs often free and allocate anew.
+const HYSTERESIS: Duration = Duration::from_millis(50);
+
+/// What a worker is told.
+pub enum Order {
+    /// Bring the reservation to `target`; answered with [`Report::Held`] or [`Report::Short`].
+    Reserve { target: ByteSize, chunk_size: ByteSize, on_short: OnShort },
+    /// The job's processes hold this much in all; the balloon follows.
+    JobHolds(ByteSize),
+    /// The driver refused the job this much: free the best fitting chunk.
+    GiveWay { size: ByteSize, reply: SyncSender<Option<Yielded>> },
+    /// Tell the memory and the balloon in one transaction.
+    View { reply: SyncSender<Option<View>> },
+    /// Free everything and end; answered with [`Report::Deflated`].
+    Deflate,
+}
+
+/// What becomes of the pieces of a growth that does not fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnShort {
+    /// Back to the size before.
+    GiveBack,
+    /// Kept, and reported as short.
+    Keep,
+}
+
+/// What a worker tells the holder.
+#[derive(Debug)]
+pub enum Report {
+    /// The context is open; the memory with it in place.
+    Opened(Memory),
+    /// The reservation stands at its target.
+    Held,
+    /// `missing` did not fit; `free` is what the driver reported last.
+    Short { missing: ByteSize, free: ByteSize },
+    /// A call of the driver failed for another reason than memory.
+    Failed(CallError),
+    /// Everything is freed, the context too, and the worker has ended.
+    Deflated { freed: ByteSize, outcome: Result<(), CallError> },
+}
+
+/// What giving way brought.
+#[derive(Debug, Clone, Copy)]
+pub struct Yielded {
+    pub freed: ByteSize,
+    pub left: ByteSize,
+    pub free: ByteSize,
+}
+
+/// A GPU's memory, the balloon on it and its reservation at one instant.
+#[derive(Debug, Clone, Copy)]
+pub struct View {
+    pub memory: Memory,
+    pub balloon: ByteSize,
+    pub reservation: ByteSize,
+}
+
+/// The worker's figures, for whoever describes the balloon while the worker is busy.
+#[derive(Debug, Default)]
+pub struct Gauge {
+    pub allocated: AtomicU64,
+    pub chunks: AtomicU64,
+    pub target: AtomicU64,
+    pub chunk_size: AtomicU64,
+}
+
+/// The holder's end of a worker.
+pub struct Worker {
+    pub orders: Sender<Order>,
+    pub gauge: Arc<Gauge>,
+    thread: JoinHandle<()>,
+}
+
+impl Worker {
+    /// Starts a worker that opens a context on `device` and reports as `index`.
+    ///
+    /// # Errors
+    /// The system has no room for another thread.
+    pub fn start(index: usize, device: Device, reports: Reports) -> std::io::Result<Self> {
+        let (orders, received) = std::sync::mpsc::channel();
+        let gauge = Arc::new(Gauge::default());
+        let shown = Arc::clone(&gauge);
+        let thread = std::thread::Builder::new()
+            .name(format!("gpu-{}", device.ordinal))
+            .spawn(move || work(index, &device, &received, &reports, &shown))?;
+        Ok(Self { orders, gauge, thread })
+    }
+
+    /// Sends an order; a worker that has ended takes none.
+    pub fn tell(&self, order: Order) {
+        let _ = self.orders.send(order);
+    }
+
+    /// Waits for the thread of a worker that was told to deflate.
+    pub fn join(self) {
+        let _ = self.thread.join();
+    }
+}
+
+fn work(index: usize, device: &Device, orders: &Receiver<Order>, reports: &Reports, gauge: &Gauge) {
+    let opened = Context::open(device).and_then(|context| Ok((context.memory()?, context)));
+    let (freed, outcome) = match opened {
+        Ok((memory, context)) => {
+            reports.send(index, Report::Opened(memory));
+            let mut bench = Bench {
+                index,
+                reports,
+                gauge,
+                balloon: Balloon::new(context),
+                reservation: ByteSize::ZERO,
+                job: ByteSize::ZERO,
+                task: Task::Idle,
+            };
+            bench.obey_all(orders)
+        }
+        Err(error) => {
+            reports.send(index, Report::Failed(error));
+            (ByteSize::ZERO, Ok(()))
+        }
+    };
+    reports.send(index, Report::Deflated { freed, outcome });
+}
+
+/// What the worker does when it has no orders.
+enum Task {
+    Idle,
+    /// Grow to the target; `before` is the reservation to go back to.
+    Reserve { before: ByteSize, on_short: OnShort },
+    /// Take back what the job has freed, once `at` has come.
+    Refill { at: Instant },
+}
+
+struct Bench<'a> {
+    index: usize,
+    reports: &'a Reports,
+    gauge: &'a Gauge,
+    balloon: Balloon<Context>,
+    reservation: ByteSize,
+    job: ByteSize,
+    task: Task,
+}
+
+impl Bench<'_> {
+    /// Works until told to deflate, or until the holder is gone. Returns what that freed.
+    fn obey_all(&mut self, orders: &Receiver<Order>) -> (ByteSize, Result<(), CallError>) {
+        loop {
+            let order = match self.task {
+                Task::Idle => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Task::Reserve { .. } => orders.try_recv().map_err(|error| match error {
+                    TryRecvError::Empty => RecvTimeoutError::Timeout,
+                    TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
+                }),
+                Task::Refill { at } => orders.recv_timeout(at.saturating_duration_since(Instant::now())),
+            };
+            match order {
+                Ok(Order::Deflate) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(order) => self.obey(order),
+                Err(RecvTimeoutError::Timeout) => self.step(),
+            }
+            self.show();
+        }
+        let before = self.balloon.allocated();
+        self.balloon.set_target(ByteSize::ZERO);
+        let outcome = self.balloon.deflate_whole_chunks();
+        self.show();
+        (before, outcome)
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Reserve { target, chunk_size, on_short } => {
+                let before = self.reservation;
+                self.balloon.set_chunk_size(chunk_size);
+                self.aim(target);
+                if self.balloon.target() >= self.balloon.allocated() {
+                    self.task = Task::Reserve { before, on_short };
+                } else {
+                    self.task = Task::Idle;
+                    let outcome = self.balloon.deflate();
+                    self.report_held(outcome);
+                }
+            }
+            Order::JobHolds(job) => {
+                self.job = job;
+                self.follow_job();
+            }
+            Order::GiveWay { size, reply } => {
+                let _ = reply.send(self.give_way(size));
+            }
+            Order::View { reply } => {
+                let view = self.balloon.memory().ok().map(|memory| View {
+                    memory,
+                    balloon: self.balloon.allocated(),
+                    reservation: self.reservation,
+                });
+                let _ = reply.send(view);
+            }
+            Order::Deflate => {}
+        }
+    }
+
+    /// One chunk towards the target.
+    fn step(&mut self) {
+        match (self.balloon.inflate_step(), &self.task) {
+            (Ok(Step::Grew), _) => {}
+            (Ok(Step::Full), Task::Reserve { .. }) => {
+                self.task = Task::Idle;
+                self.reports.send(self.index, Report::Held);
+            }
+            (Ok(Step::Short(missing)), &Task::Reserve { before, on_short }) => {
+                let free = self.balloon.memory().map_or(ByteSize::ZERO, |memory| memory.free);
+                match on_short {
+                    OnShort::GiveBack => self.give_back(before),
+                    OnShort::Keep => self.task = Task::Idle,
+                }
+                self.reports.send(self.index, Report::Short { missing, free });
+            }
+            (Err(error), Task::Reserve { .. }) => {
+                self.task = Task::Idle;
+                self.reports.send(self.index, Report::Failed(error));
+            }
+            // What another process took meanwhile is tried for again when the job's use next changes.
+            (Ok(Step::Full | Step::Short(_)), _) => self.task = Task::Idle,
+            (Err(error), _) => {
+                tracing::warn!(%error, "balloon not inflated again");
+                self.task = Task::Idle;
+            }
+        }
+    }
+
+    fn give_back(&mut self, before: ByteSize) {
+        self.task = Task::Idle;
+        self.aim(before);
+        if let Err(error) = self.balloon.deflate() {
+            tracing::warn!(%error, "not everything was given back");
+        }
+    }
+
+    fn aim(&mut self, reservation: ByteSize) {
+        self.reservation = reservation;
+        self.balloon.set_target(reservation.saturating_sub(self.job));
+    }
+
+    fn follow_job(&mut self) {
+        self.aim(self.reservation);
+        if matches!(self.task, Task::Reserve { .. }) {
+            return;
+        }
+        if self.balloon.allocated() >= self.balloon.target() {
+            self.task = Task::Idle;
+            if let Err(error) = self.balloon.deflate_whole_chunks() {
+                tracing::warn!(%error, "balloon not deflated");
+            }
+        } else if matches!(self.task, Task::Idle) {
+            self.task = Task::Refill { at: Instant::now() + HYSTERESIS };
+        }
+    }
+
+    fn give_way(&mut self, size: ByteSize) -> Option<Yielded> {
+        let free = self.balloon.memory().ok()?.free;
+        let freed = if size > self.balloon.allocated().saturating_add(free) {
+            // It cannot fit even in an empty balloon's place: freeing would only lose memory to others.
+            ByteSize::ZERO
+        } else {
+            self.balloon.give_way(size).ok()?
+        };
+        Some(Yielded { freed, left: self.balloon.allocated(), free: self.balloon.memory().ok()?.free })
+    }
+
+    fn report_held(&self, outcome: Result<(), CallError>) {
+        let report = outcome.map_or_else(Report::Failed, |()| Report::Held);
+        self.reports.send(self.index, report);
+    }
+
+    fn show(&self) {
+        self.gauge.allocated.store(self.balloon.allocated().bytes(), Ordering::Relaxed);
+        self.gauge.chunks.store(self.balloon.count() as u64, Ordering::Relaxed);
+        self.gauge.target.store(self.reservation.bytes(), Ordering::Relaxed);
+        self.gauge.chunk_size.store(self.balloon.chunk_size().bytes(), Ordering::Relaxed);
+    }
+}
+
+impl Space for Context {
+    type Chunk = Chunk;
+
+    fn allocate(&self, size: ByteSize) -> Result<Chunk, CallError> {
+        Context::allocate(self, size)
+    }
+
+    fn memory(&self) -> Result<Memory, CallError> {
+        Context::memory(self)
+    }
+}
+
+impl balloon::Chunk for Chunk {
+    fn size(&self) -> ByteSize {
+        Chunk::size(self)
+    }
+
+    fn release(self) -> Result<(), CallError> {
+        Chunk::release(self)
+    }
+}
