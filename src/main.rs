@@ -1,1 +1,4 @@
+#[allow(dead_code)] // Until the commands use it.
+mod units;
+
 fn main() {}
