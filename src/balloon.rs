@@ -174,7 +174,7 @@ impl<S: Space> Balloon<S> {
     fn rest_of_whole_chunks(&self) -> ByteSize {
         self.chunks.iter().rev().fold(self.allocated.saturating_sub(self.target), |excess, (&size, chunks)| {
             let fitting = (excess.bytes() / size.bytes()).min(chunks.len() as u64);
-            ByteSize::from_bytes(excess.bytes() - fitting * size.bytes())
+            ByteSize::new(excess.bytes() - fitting * size.bytes())
         })
     }
 

@@ -20,7 +20,7 @@ use crate::units::ByteSize;
 const LIBRARY: &str = "libcuda.so.1";
 
 /// Device memory comes in pages of this size (`cuMemGetAllocationGranularity`, minimum, on every GPU since Maxwell).
-pub const GRANULARITY: ByteSize = ByteSize::from_bytes(2 << 20);
+pub const GRANULARITY: ByteSize = ByteSize::new(2 << 20);
 
 /// Why the driver cannot be used at all.
 #[derive(Debug, thiserror::Error)]
@@ -244,7 +244,7 @@ impl Device {
         // SAFETY: the pointer is to a live size, and the device handle is the driver's.
         let result = unsafe { (self.driver.functions.device_total)(&raw mut total, self.device) };
         self.driver.check("cuDeviceTotalMem", result)?;
-        Ok(ByteSize::from_bytes(total as u64))
+        Ok(ByteSize::new(total as u64))
     }
 
     pub fn compute_mode(&self) -> Result<ComputeMode, CallError> {
@@ -313,7 +313,7 @@ impl Context {
         // SAFETY: both pointers are to live sizes, and the context is current on this thread.
         let result = unsafe { (self.device.driver.functions.memory_info)(&raw mut free, &raw mut total) };
         self.device.driver.check("cuMemGetInfo", result)?;
-        Ok(Memory { free: ByteSize::from_bytes(free as u64), total: ByteSize::from_bytes(total as u64) })
+        Ok(Memory { free: ByteSize::new(free as u64), total: ByteSize::new(total as u64) })
     }
 
     /// Allocates `size` of device memory, synchronously and outside any pool.
