@@ -1,1 +1,6 @@
+#[allow(dead_code, reason = "`run` is not wired up yet")]
+mod job;
+#[allow(dead_code, reason = "`run` is not wired up yet")]
+mod signals;
+
 fn main() {}
