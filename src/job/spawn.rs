@@ -1,0 +1,115 @@
+//! Starting CMD with everything as our caller set it up: group, terminal, streams, directory, signal mask, ignored signals,
+//! descriptors. Only the named changes to the environment are ours.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use rustix::process::{Pid, PidfdFlags, Signal, getpid, getppid, pidfd_open, set_parent_process_death_signal};
+
+use super::{Inherited, Job};
+use crate::signals::{self, SignalSet, Signals};
+
+/// What to start.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    /// A path, or a name to look up in `PATH` as execvp(3) does.
+    pub program: OsString,
+    pub arguments: Vec<OsString>,
+    /// Changes to our environment: set, or with `None` removed.
+    pub environment: Vec<(OsString, Option<OsString>)>,
+    /// What CMD keeps open.
+    pub descriptors: Inherited,
+}
+
+/// Why CMD did not start. Each names the exit code that `env` and `timeout` have for it.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnError {
+    /// 127: no such program.
+    #[error("{} not found", program.display())]
+    NotFound {
+        program: OsString,
+        #[source]
+        why: io::Error,
+    },
+    /// 126: found, but the system refuses to run it.
+    #[error("cannot execute {}", program.display())]
+    CannotExecute {
+        program: OsString,
+        #[source]
+        why: io::Error,
+    },
+    /// 125: not CMD's fault: no process or descriptor to be had.
+    #[error("cannot start a process for {}", program.display())]
+    Failed {
+        program: OsString,
+        #[source]
+        why: io::Error,
+    },
+}
+
+impl Job {
+    /// Starts CMD, which gets SIGTERM as soon as the calling thread dies: call it from the main thread. Returns once CMD's
+    /// program is loaded; signals that came in before are passed on to it.
+    pub fn spawn(spec: &Spec, signals: &mut Signals) -> Result<Self, SpawnError> {
+        let mut command = Command::new(&spec.program);
+        command.args(&spec.arguments);
+        for (name, value) in &spec.environment {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        let (mask, ignored) = signals.at_start();
+        let (descriptors, parent) = (spec.descriptors.clone(), getpid());
+        // SAFETY: the closure makes system calls only: no allocation, no lock.
+        unsafe { command.pre_exec(move || become_cmd(&descriptors, parent, &mask, ignored)) };
+        let failed = |why: io::Error| classify(spec.program.clone(), why);
+        // Where pidfds are unknown (before Linux 5.3) fail while there is nothing to clean up.
+        pidfd_open(parent, PidfdFlags::empty())
+            .map_err(|why| SpawnError::Failed { program: spec.program.clone(), why: why.into() })?;
+        let mut child = command.spawn().map_err(failed)?;
+        let pid = Pid::from_child(&child);
+        let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(pidfd) => pidfd,
+            Err(why) => {
+                // Nobody could watch it. Both can fail only because it has ended by itself.
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(SpawnError::Failed { program: spec.program.clone(), why: why.into() });
+            }
+        };
+        let job = Self { pid, pidfd, end: None };
+        // Whatever came in up to now may have missed CMD, even if sent to the group. Told twice does no harm yet: a program
+        // just loaded has no handlers, so the first one ends it or it ignores both.
+        for received in signals.read() {
+            let _ = job.relay(&received);
+        }
+        Ok(job)
+    }
+}
+
+/// The last steps of the child before CMD takes its place.
+fn become_cmd(descriptors: &Inherited, parent: Pid, mask: &libc::sigset_t, ignored: SignalSet) -> io::Result<()> {
+    set_parent_process_death_signal(Some(Signal::TERM))?;
+    if getppid() != Some(parent) {
+        // It died before the line above could tell the kernel.
+        return Err(io::ErrorKind::BrokenPipe.into());
+    }
+    descriptors.close_others_on_exec();
+    for signal in SignalSet::all().iter() {
+        let disposition = if ignored.contains(signal) { libc::SIG_IGN } else { libc::SIG_DFL };
+        signals::set_disposition(signal, disposition);
+    }
+    signals::set_mask(libc::SIG_SETMASK, mask)?;
+    Ok(())
+}
+
+fn classify(program: OsString, why: io::Error) -> SpawnError {
+    match why.raw_os_error() {
+        Some(libc::ENOENT) => SpawnError::NotFound { program, why },
+        Some(libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE) | None => SpawnError::Failed { program, why },
+        Some(_) => SpawnError::CannotExecute { program, why },
+    }
+}

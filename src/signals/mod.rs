@@ -1,0 +1,275 @@
+//! The signals that gpu-balloon acts on, as a descriptor to poll: blocked from the start, read when the event loop gets to
+//! them, each with the answer to "has CMD been told already?". Knows nothing of balloons or of what a signal should do.
+//!
+//! Must be set up on the main thread before any other thread (those inherit the mask) and before any CUDA call (the
+//! driver starts threads).
+
+// signalfd, masks and dispositions have no safe binding among our dependencies; each call is one block below.
+#![allow(unsafe_code)]
+
+mod set;
+mod start;
+mod witness;
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr;
+
+pub use set::SignalSet;
+pub use start::{closed_streams, sigpipe_was_ignored};
+use witness::{Told, Witness};
+
+/// Size and layout of the kernel's `signalfd_siginfo` (signalfd(2)).
+const RECORD: usize = 128;
+
+/// What the signals are for, which says which ones they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// `INT`, `TERM` and `HUP`, unless ignored at start: they end the balloon.
+    Hold,
+    /// Everything that [`SignalSet::meant_for_a_job`] lists, ignored or not: CMD may have a use for it.
+    Run,
+}
+
+/// Why signals cannot be watched.
+#[derive(Debug, thiserror::Error)]
+pub enum SignalsError {
+    #[error("cannot block signals")]
+    Block(#[source] io::Error),
+    #[error("cannot open a descriptor for signals")]
+    Open(#[source] io::Error),
+    #[error("cannot start the process that witnesses group signals")]
+    Witness(#[source] io::Error),
+}
+
+/// Who else got a signal that we got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// This process alone.
+    Us,
+    /// Our whole process group, CMD included: from the terminal, or by `kill -- -PGID`.
+    Group,
+}
+
+/// One signal as it came in.
+#[derive(Debug, Clone, Copy)]
+pub struct Received {
+    /// Its number.
+    pub signal: i32,
+    /// `si_code` (sigaction(2)): <= 0 if a process sent it.
+    pub code: i32,
+    /// The process that sent it; 0 if the kernel did or it lives outside our pid namespace.
+    pub pid: u32,
+    /// Real user id of that process.
+    pub uid: u32,
+    /// What `sigqueue` sent along.
+    pub value: u64,
+    pub reach: Reach,
+}
+
+impl Received {
+    /// A process sent it, not the kernel.
+    pub fn sent_by_process(&self) -> bool {
+        self.code <= 0
+    }
+
+    /// Whether CMD should get it from us. From the kernel only what it sends to one process on behalf of someone else: the
+    /// hang-up that a session leader alone is told of, and an alarm set before we were started (`perl -e 'alarm 5; exec ..'`).
+    pub fn is_for_job(&self) -> bool {
+        self.reach == Reach::Us
+            && if self.sent_by_process() {
+                // Our own SIGPIPE says that we wrote to a closed pipe, which is no business of CMD's.
+                self.pid != std::process::id()
+            } else {
+                matches!(self.signal, libc::SIGHUP | libc::SIGALRM)
+            }
+    }
+
+    fn parse(record: &[u8; RECORD]) -> Self {
+        let word = |at: usize| u32::from_ne_bytes([record[at], record[at + 1], record[at + 2], record[at + 3]]);
+        let mut value = [0; 8];
+        value.copy_from_slice(&record[VALUE..VALUE + 8]);
+        Self {
+            signal: word(0).cast_signed(),
+            code: word(8).cast_signed(),
+            pid: word(12),
+            uid: word(16),
+            value: u64::from_ne_bytes(value),
+            reach: Reach::Us,
+        }
+    }
+}
+
+/// Offset of `ssi_ptr`, which holds the whole `sigval`.
+const VALUE: usize = 48;
+
+/// The signals of one purpose, blocked and readable. Dropping it forgets what is still unread and restores the mask.
+#[derive(Debug)]
+pub struct Signals {
+    fd: OwnedFd,
+    mask_at_start: libc::sigset_t,
+    ignored_at_start: SignalSet,
+    witness: Option<Witness>,
+}
+
+impl Signals {
+    /// Blocks the signals of `purpose` in the calling thread and opens the descriptor; for [`Purpose::Run`] also posts the
+    /// witness, a tiny process beside us (see `witness.rs`). Call it first thing, on the main thread.
+    ///
+    /// Sources: signalfd(2), signal(7); Linux queues a blocked signal even when it is ignored.
+    pub fn block(purpose: Purpose) -> Result<Self, SignalsError> {
+        let mut ignored_at_start = SignalSet::default();
+        for signal in SignalSet::all().iter().filter(|signal| is_ignored(*signal)) {
+            ignored_at_start.add(signal);
+        }
+        if !start::sigpipe_was_ignored() {
+            ignored_at_start.remove(libc::SIGPIPE);
+        }
+        let set = match purpose {
+            Purpose::Hold => SignalSet::ends_a_hold().without(ignored_at_start),
+            Purpose::Run => SignalSet::meant_for_a_job(),
+        };
+        let mask_at_start = set_mask(libc::SIG_BLOCK, &set.to_libc()).map_err(SignalsError::Block)?;
+        // SAFETY: a valid set; -1 asks for a new descriptor.
+        let fd = unsafe { libc::signalfd(-1, &set.to_libc(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+        if fd == -1 {
+            let error = io::Error::last_os_error();
+            restore_mask(&mask_at_start);
+            return Err(SignalsError::Open(error));
+        }
+        // SAFETY: signalfd just made it and nobody else owns it.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let mut signals = Self { fd, mask_at_start, ignored_at_start, witness: None };
+        if purpose == Purpose::Run {
+            // With SIGCHLD ignored the kernel would throw CMD's status away (wait(2)).
+            set_disposition(libc::SIGCHLD, libc::SIG_DFL);
+            signals.witness = Some(Witness::post().map_err(SignalsError::Witness)?);
+        }
+        Ok(signals)
+    }
+
+    /// Everything that has come in, oldest signal numbers first as the kernel gives them; empty when there is nothing.
+    /// Never blocks, save for the witness's answer (tens of microseconds, at most a second).
+    pub fn read(&mut self) -> Vec<Received> {
+        let mut received = Vec::new();
+        let mut told = Vec::new();
+        // Until neither of us has anything new: then no group signal is left that only one of us has read, so none can be
+        // taken for another later.
+        loop {
+            let known = received.len();
+            self.drain(&mut received);
+            if received.is_empty() {
+                break;
+            }
+            let Some(witness) = &mut self.witness else {
+                break;
+            };
+            match witness.ask() {
+                Ok(news) if news.is_empty() && received.len() == known => break,
+                Ok(news) => told.extend(news),
+                Err(_) => self.witness = None,
+            }
+        }
+        for one in &mut received {
+            one.reach = match &self.witness {
+                Some(_) => reach(one, &mut told),
+                // Without a witness (killed by someone) the sender is the best guess: the terminal tells the group.
+                None if one.sent_by_process() || one.signal == libc::SIGALRM => Reach::Us,
+                None => Reach::Group,
+            };
+        }
+        received
+    }
+
+    /// Whether `signal` was ignored when the program started (under `nohup`, or in the background of a script).
+    pub fn was_ignored(&self, signal: i32) -> bool {
+        self.ignored_at_start.contains(signal)
+    }
+
+    /// Whether `received` would have ended a program that handles no signals: for the time before CMD is there.
+    pub fn would_end_us(&self, received: &Received) -> bool {
+        let from_us = received.sent_by_process() && received.pid == std::process::id();
+        !from_us && !self.was_ignored(received.signal) && !matches!(received.signal, libc::SIGURG | libc::SIGWINCH)
+    }
+
+    /// The mask and the ignored signals that a child must get back.
+    pub fn at_start(&self) -> (libc::sigset_t, SignalSet) {
+        (self.mask_at_start, self.ignored_at_start)
+    }
+
+    /// The process id of the witness, which is a child of ours but no part of the job.
+    pub fn witness(&self) -> Option<u32> {
+        self.witness.as_ref().map(Witness::id)
+    }
+
+    /// Ends the watch but leaves the signals blocked, for a process that is about to end in a way already decided.
+    pub fn keep_blocked(mut self) {
+        self.witness = None;
+        std::mem::forget(self);
+    }
+
+    fn drain(&self, received: &mut Vec<Received>) {
+        let mut record = [0; RECORD];
+        while let Ok(RECORD) = rustix::io::read(&self.fd, &mut record) {
+            received.push(Received::parse(&record));
+        }
+    }
+}
+
+impl AsFd for Signals {
+    /// Readable when a signal has come in.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        self.drain(&mut Vec::new());
+        restore_mask(&self.mask_at_start);
+    }
+}
+
+/// Real-time signals queue, so they are counted one by one. Of the others only one can wait at a time: what came twice
+/// within one reading counts once, as it would have for any receiver.
+fn reach(one: &Received, told: &mut Vec<Told>) -> Reach {
+    let Some(at) = told.iter().position(|other| other.is_same_as(one)) else {
+        return Reach::Us;
+    };
+    if one.signal >= libc::SIGRTMIN() {
+        told.remove(at);
+    }
+    Reach::Group
+}
+
+/// Whether `signal` is ignored now. Async-signal-safe.
+fn is_ignored(signal: i32) -> bool {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: a null action changes nothing; `action` is a place for the present one.
+    let result = unsafe { libc::sigaction(signal, ptr::null(), action.as_mut_ptr()) };
+    // SAFETY: zeroed above, which is a valid `sigaction`, and filled by the call if that succeeded.
+    result == 0 && unsafe { action.assume_init() }.sa_sigaction == libc::SIG_IGN
+}
+
+/// Sets `signal` to `SIG_DFL` or `SIG_IGN`. Async-signal-safe; a refusal (KILL, STOP) is of no consequence.
+pub fn set_disposition(signal: i32, disposition: libc::sighandler_t) {
+    // SAFETY: both dispositions name no function of ours.
+    unsafe { libc::signal(signal, disposition) };
+}
+
+/// Changes this thread's mask and returns the one before. Async-signal-safe.
+pub fn set_mask(how: i32, set: &libc::sigset_t) -> io::Result<libc::sigset_t> {
+    let mut before = MaybeUninit::zeroed();
+    // SAFETY: both point to a `sigset_t`.
+    match unsafe { libc::pthread_sigmask(how, set, before.as_mut_ptr()) } {
+        // SAFETY: filled by the call.
+        0 => Ok(unsafe { before.assume_init() }),
+        code => Err(io::Error::from_raw_os_error(code)),
+    }
+}
+
+/// A mask that came from the kernel is never refused.
+fn restore_mask(mask: &libc::sigset_t) {
+    let _ = set_mask(libc::SIG_SETMASK, mask);
+}
