@@ -32,6 +32,11 @@ pub enum Step {
     Short(ByteSize),
 }
 
+/// `size` as whole units of the driver, at least one.
+fn whole(size: ByteSize) -> ByteSize {
+    size.round_up(GRANULARITY).unwrap_or(size.round_down(GRANULARITY)).max(GRANULARITY)
+}
+
 /// The memory held on one GPU. Dropping it frees every chunk before the space is given up.
 pub struct Balloon<S: Space> {
     /// By size, so that the best fit is found at once. No list is empty.
@@ -81,7 +86,7 @@ impl<S: Space> Balloon<S> {
 
     /// Chunks allocated from now on measure `size`, rounded up to the driver's granularity.
     pub fn set_chunk_size(&mut self, size: ByteSize) {
-        self.chunk_size = size.max(GRANULARITY).round_up_to(GRANULARITY);
+        self.chunk_size = whole(size);
         self.step = self.chunk_size;
     }
 
@@ -109,7 +114,7 @@ impl<S: Space> Balloon<S> {
                 }
                 Err(error) if !error.error.is_out_of_memory() => return Err(error),
                 Err(_) if size <= GRANULARITY => return Ok(Step::Short(missing)),
-                Err(_) => self.step = size.half().round_up_to(GRANULARITY),
+                Err(_) => self.step = whole(ByteSize::new(size.bytes() / 2)),
             }
         }
     }

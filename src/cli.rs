@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
-use crate::units::{ByteSize, Change, ReserveSpec};
+use crate::units::{ByteSize, ReserveSpec, ResizeSpec};
 
 /// Reserve GPU memory on shared NVIDIA machines, hold it at no cost, and hand it to the job it is for.
 #[derive(Debug, Parser)]
@@ -202,7 +202,7 @@ pub struct Resize {
 
     /// The new size as for --reserve, or a change: +1GB, -1GB, +50%
     #[arg(allow_hyphen_values = true)]
-    pub spec: Change,
+    pub spec: ResizeSpec,
 
     /// Only on these GPUs
     #[arg(short, long, value_name = "LIST")]

@@ -57,7 +57,7 @@ impl Server {
     /// What to poll for: the listener first, then each connection.
     pub fn watched(&self) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags)> {
         let listener = (self.listener.as_fd(), PollFlags::IN);
-        let connections = self.connections.iter().map(|connection| (connection.stream.as_fd(), connection.wants()));
+        let connections = self.connections.iter().filter_map(|connection| Some((connection.stream.as_fd(), connection.wants()?)));
         std::iter::once(listener).chain(connections)
     }
 
@@ -106,12 +106,7 @@ impl Server {
         let asker = Asker(self.next);
         self.next += 1;
         let state = State::Asking { text: Vec::new(), until: Instant::now() + PATIENCE };
-        let mut connection = Connection { asker, stream, state };
-        // A peer that has not spoken yet is read at the next turn.
-        if let State::Asking { text, .. } = &mut connection.state {
-            text.reserve(256);
-        }
-        self.connections.push(connection);
+        self.connections.push(Connection { asker, stream, state });
     }
 }
 
@@ -128,11 +123,12 @@ enum Turn {
 }
 
 impl Connection {
-    fn wants(&self) -> PollFlags {
+    /// `None` while the holder has the request: a hang-up, which poll(2) always reports, could not be acted on.
+    fn wants(&self) -> Option<PollFlags> {
         match self.state {
-            State::Asking { .. } => PollFlags::IN,
-            State::Waiting => PollFlags::empty(),
-            State::Answering { .. } => PollFlags::OUT,
+            State::Asking { .. } => Some(PollFlags::IN),
+            State::Waiting => None,
+            State::Answering { .. } => Some(PollFlags::OUT),
         }
     }
 

@@ -34,7 +34,8 @@ pub enum Request {
     /// Describe the balloon.
     Status,
     /// Bring the balloon to another size; answered once that is done or has failed.
-    Resize { change: String, gpus: Option<Vec<GpuUuid>>, chunk_bytes: Option<u64> },
+    /// Each change is spelled as for `resize`.
+    Resize { changes: Vec<(GpuUuid, String)>, chunk_bytes: Option<u64> },
     /// Free the balloon, or its part on `gpus`; answered once the memory is free.
     Release { gpus: Option<Vec<GpuUuid>> },
 }

@@ -19,6 +19,9 @@ use crate::units::ByteSize;
 /// The driver's library, by the name that its packages install.
 const LIBRARY: &str = "libcuda.so.1";
 
+/// `CUDA_ERROR_DEVICE_UNAVAILABLE`, which the types of this CUDA version do not have yet.
+const DEVICE_UNAVAILABLE: c_int = 46;
+
 /// Device memory comes in pages of this size (`cuMemGetAllocationGranularity`, minimum, on every GPU since Maxwell).
 pub const GRANULARITY: ByteSize = ByteSize::new(2 << 20);
 
@@ -65,7 +68,7 @@ impl CudaError {
 
     /// The GPU takes no further context: exclusive-process or prohibited compute mode (or lost).
     pub fn is_unavailable(&self) -> bool {
-        self.is(CUresult::CUDA_ERROR_DEVICE_UNAVAILABLE)
+        self.code == DEVICE_UNAVAILABLE
     }
 
     /// The kernel's half of the driver is of another version than the library.

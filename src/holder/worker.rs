@@ -68,6 +68,7 @@ pub struct Yielded {
 pub struct View {
     pub memory: Memory,
     pub balloon: ByteSize,
+    pub job: ByteSize,
     pub reservation: ByteSize,
 }
 
@@ -78,6 +79,8 @@ pub struct Gauge {
     pub chunks: AtomicU64,
     pub target: AtomicU64,
     pub chunk_size: AtomicU64,
+    /// What the job holds of the reservation.
+    pub job: AtomicU64,
 }
 
 /// The holder's end of a worker.
@@ -105,6 +108,13 @@ impl Worker {
     /// Sends an order; a worker that has ended takes none.
     pub fn tell(&self, order: Order) {
         let _ = self.orders.send(order);
+    }
+
+    /// The GPU's memory and the balloon on it; `None` when the driver or the worker does not tell.
+    pub fn view(&self) -> Option<View> {
+        let (reply, view) = std::sync::mpsc::sync_channel(1);
+        self.tell(Order::View { reply });
+        view.recv().ok().flatten()
     }
 
     /// Waits for the thread of a worker that was told to deflate.
@@ -193,7 +203,7 @@ impl Bench<'_> {
                 } else {
                     self.task = Task::Idle;
                     let outcome = self.balloon.deflate();
-                    self.report_held(outcome);
+                    self.report(outcome.map_or_else(Report::Failed, |()| Report::Held));
                 }
             }
             Order::JobHolds(job) => {
@@ -207,6 +217,7 @@ impl Bench<'_> {
                 let view = self.balloon.memory().ok().map(|memory| View {
                     memory,
                     balloon: self.balloon.allocated(),
+                    job: self.job,
                     reservation: self.reservation,
                 });
                 let _ = reply.send(view);
@@ -221,7 +232,7 @@ impl Bench<'_> {
             (Ok(Step::Grew), _) => {}
             (Ok(Step::Full), Task::Reserve { .. }) => {
                 self.task = Task::Idle;
-                self.reports.send(self.index, Report::Held);
+                self.report(Report::Held);
             }
             (Ok(Step::Short(missing)), &Task::Reserve { before, on_short }) => {
                 let free = self.balloon.memory().map_or(ByteSize::ZERO, |memory| memory.free);
@@ -229,11 +240,11 @@ impl Bench<'_> {
                     OnShort::GiveBack => self.give_back(before),
                     OnShort::Keep => self.task = Task::Idle,
                 }
-                self.reports.send(self.index, Report::Short { missing, free });
+                self.report(Report::Short { missing, free });
             }
             (Err(error), Task::Reserve { .. }) => {
                 self.task = Task::Idle;
-                self.reports.send(self.index, Report::Failed(error));
+                self.report(Report::Failed(error));
             }
             // What another process took meanwhile is tried for again when the job's use next changes.
             (Ok(Step::Full | Step::Short(_)), _) => self.task = Task::Idle,
@@ -283,8 +294,9 @@ impl Bench<'_> {
         Some(Yielded { freed, left: self.balloon.allocated(), free: self.balloon.memory().ok()?.free })
     }
 
-    fn report_held(&self, outcome: Result<(), CallError>) {
-        let report = outcome.map_or_else(Report::Failed, |()| Report::Held);
+    /// Reports, the gauge being up to date before anyone reads it.
+    fn report(&self, report: Report) {
+        self.show();
         self.reports.send(self.index, report);
     }
 
@@ -292,6 +304,7 @@ impl Bench<'_> {
         self.gauge.allocated.store(self.balloon.allocated().bytes(), Ordering::Relaxed);
         self.gauge.chunks.store(self.balloon.count() as u64, Ordering::Relaxed);
         self.gauge.target.store(self.reservation.bytes(), Ordering::Relaxed);
+        self.gauge.job.store(self.job.bytes(), Ordering::Relaxed);
         self.gauge.chunk_size.store(self.balloon.chunk_size().bytes(), Ordering::Relaxed);
     }
 }

@@ -1,0 +1,86 @@
+//! Readiness, announced wherever the caller listens: standard output, `--ready-fd`, and systemd.
+
+use std::fs::File;
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::cli::Reservation;
+use crate::commands::failure::Failure;
+use crate::gpu::Visible;
+use crate::holder::Holder;
+use crate::job::Inherited;
+
+/// Where and how to announce.
+pub struct Announcement {
+    json: bool,
+    ready_fd: Option<File>,
+    /// `run` leaves standard output to the command.
+    on_stdout: bool,
+}
+
+/// The ready line as JSON.
+#[derive(Serialize)]
+struct Ready<'a> {
+    name: &'a str,
+    pid: u32,
+    gpus: Vec<u32>,
+    uuids: Vec<String>,
+    /// Bytes over all GPUs.
+    held: u64,
+}
+
+impl Announcement {
+    /// For `hold`, which announces on standard output as well.
+    ///
+    /// # Errors
+    /// `--ready-fd` names a descriptor that the caller did not hand over.
+    pub fn prepare(options: &Reservation, inherited: &Inherited) -> Result<Self, Failure> {
+        let ready_fd = options.ready_fd.map(|number| {
+            inherited.take(number).map(File::from).ok_or_else(|| {
+                Failure::usage(anyhow::anyhow!("--ready-fd {number}: no such descriptor is open"))
+                    .hint(format!("open it in the shell, such as `{number}>ready.txt`"))
+            })
+        });
+        Ok(Self { json: options.json, ready_fd: ready_fd.transpose()?, on_stdout: true })
+    }
+
+    /// For `run`, whose standard output is the command's.
+    ///
+    /// # Errors
+    /// As [`Self::prepare`].
+    pub fn silent(options: &Reservation, inherited: &Inherited) -> Result<Self, Failure> {
+        Ok(Self { on_stdout: false, ..Self::prepare(options, inherited)? })
+    }
+
+    /// Announces. A listener that has gone away, or a full disk, does not harm the balloon.
+    pub fn ready(mut self, holder: &Holder, gpus: &[Visible]) {
+        let line = self.line(holder, gpus);
+        if self.on_stdout {
+            told(io::stdout().lock().write_all(line.as_bytes()).and_then(|()| io::stdout().flush()), "standard output");
+        }
+        if let Some(ready_fd) = &mut self.ready_fd {
+            told(ready_fd.write_all(line.as_bytes()), "--ready-fd");
+        }
+        let notified = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        told(notified, "NOTIFY_SOCKET");
+    }
+
+    fn line(&self, holder: &Holder, gpus: &[Visible]) -> String {
+        let (name, pid, held) = (holder.name(), std::process::id(), holder.held().bytes());
+        let ordinals: Vec<u32> = gpus.iter().map(|gpu| gpu.ordinal).collect();
+        if self.json {
+            let uuids = gpus.iter().map(|gpu| gpu.known.id()).collect();
+            let ready = Ready { name: name.as_str(), pid, gpus: ordinals, uuids, held };
+            return serde_json::to_string(&ready).unwrap_or_default() + "\n";
+        }
+        let gpus = ordinals.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+        format!("ready name={name} pid={pid} gpus={gpus} held={held}\n")
+    }
+}
+
+fn told(outcome: io::Result<()>, listener: &str) {
+    if let Err(error) = outcome {
+        tracing::info!(%error, listener, "readiness not announced");
+    }
+}

@@ -1,0 +1,125 @@
+//! A command's failure as a person reads it: what failed, why, a hint where something helps, and the exit code.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use crate::exit::Exit;
+use crate::gpu::{CallError, DriverError};
+use crate::holder::HolderError;
+
+/// Why a command ends without having done its job.
+#[derive(Debug)]
+pub struct Failure {
+    pub exit: ExitCode,
+    error: anyhow::Error,
+    /// Lines that tell more, such as the processes in the way.
+    details: Vec<String>,
+    hint: Option<String>,
+}
+
+impl Failure {
+    pub fn new(exit: Exit, error: impl Into<anyhow::Error>) -> Self {
+        Self { exit: exit.into(), error: error.into(), details: Vec::new(), hint: None }
+    }
+
+    /// A failure that the command line or the environment causes.
+    pub fn usage(error: impl Into<anyhow::Error>) -> Self {
+        Self::new(Exit::Usage, error)
+    }
+
+    pub fn context(mut self, what: impl std::fmt::Display + Send + Sync + 'static) -> Self {
+        self.error = self.error.context(what);
+        self
+    }
+
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub fn details(mut self, details: Vec<String>) -> Self {
+        self.details = details;
+        self
+    }
+
+    /// The same failure under the exit codes of `run`, which leaves the small ones to the command it wraps.
+    pub fn of_run(mut self) -> Self {
+        let not_available = self.exit == ExitCode::from(Exit::NotAvailable);
+        self.exit = if not_available { Exit::RunNotAvailable } else { Exit::RunFailed }.into();
+        self
+    }
+
+    /// Prints the failure on standard error and returns its exit code. A closed standard error changes nothing.
+    pub fn report(self) -> ExitCode {
+        let mut text = format!("gpu-balloon: {:#}\n", self.error);
+        for detail in &self.details {
+            let _ = writeln!(text, "  {detail}");
+        }
+        if let Some(hint) = &self.hint {
+            let _ = writeln!(text, "hint: {hint}");
+        }
+        let _ = io::stderr().write_all(text.as_bytes());
+        self.exit
+    }
+}
+
+impl From<DriverError> for Failure {
+    fn from(error: DriverError) -> Self {
+        let hint = match &error {
+            DriverError::NoLibrary(_) => {
+                "install the NVIDIA driver, or start the container with the GPUs (docker run --gpus all)".to_owned()
+            }
+            DriverError::TooOld { .. } => "update the NVIDIA driver to version 470 or later".to_owned(),
+            DriverError::Init { error, library } if error.is_stub_library() => format!(
+                "{library} is the CUDA toolkit's stub for linking; take its directory out of LD_LIBRARY_PATH"
+            ),
+            DriverError::Init { error, .. } if error.is_mismatch() => {
+                "the kernel module is of another version than the library; reboot after a driver update".to_owned()
+            }
+            DriverError::Init { .. } => "see whether nvidia-smi works, and dmesg for the driver's messages".to_owned(),
+            DriverError::NoGpu => {
+                "see whether nvidia-smi shows a GPU, and whether CUDA_VISIBLE_DEVICES hides it".to_owned()
+            }
+        };
+        Self::new(Exit::NoGpu, error).context("no usable driver or GPU").hint(hint)
+    }
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        Self::new(Exit::NoGpu, error).context("the driver does not answer")
+    }
+}
+
+impl From<HolderError> for Failure {
+    fn from(error: HolderError) -> Self {
+        match error {
+            HolderError::Size(error) => Self::usage(anyhow::anyhow!(error)),
+            HolderError::NotAvailable(_) => Self::new(Exit::NotAvailable, error)
+                .hint("ask for less, wait for it with --wait, or keep what fits with --best-effort"),
+            HolderError::Signal(ref received) => {
+                let exit = ExitCode::from(u8::try_from(128 + received.signal).unwrap_or(255));
+                Self { exit, error: error.into(), details: Vec::new(), hint: None }
+            }
+            HolderError::Gpu { ordinal, source, .. } => gpu_failure(ordinal, source),
+            HolderError::Registry(_) | HolderError::System(_) | HolderError::Released | HolderError::Exited => {
+                Self::new(Exit::Failed, error)
+            }
+        }
+    }
+}
+
+fn gpu_failure(ordinal: u32, source: CallError) -> Failure {
+    let out_of_memory = source.error.is_out_of_memory();
+    let unavailable = source.error.is_unavailable();
+    let exit = if out_of_memory { Exit::NotAvailable } else { Exit::NoGpu };
+    let failure = Failure::new(exit, source).context(format!("cannot use GPU {ordinal}"));
+    if out_of_memory {
+        failure.hint("the GPU has no room even for a CUDA context; wait for it with --wait")
+    } else if unavailable {
+        failure.hint("the GPU takes no further process: see its compute mode (nvidia-smi -q -d COMPUTE)")
+    } else {
+        failure.hint("`gpu-balloon doctor` checks every GPU")
+    }
+}

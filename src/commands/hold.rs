@@ -1,0 +1,76 @@
+//! `gpu-balloon hold`: inflate, announce, hold, deflate.
+
+use std::process::ExitCode;
+
+use crate::cli;
+use crate::commands::announce::Announcement;
+use crate::commands::failure::Failure;
+use crate::commands::plan::{Planned, plan};
+use crate::commands::{blockers, detach, talk};
+use crate::control::registry::RegistryError;
+use crate::exit::Exit;
+use crate::holder::{Cause, Holder, HolderError, Released, process};
+use crate::job::Inherited;
+use crate::signals::{Purpose, Signals};
+
+impl cli::Hold {
+    pub fn run(self, quiet: bool) -> Result<ExitCode, Failure> {
+        if self.detach && !detach::is_child() {
+            return detach::start();
+        }
+        let inherited = Inherited::now();
+        let child = self.detach.then(|| detach::child(self.reservation.ready_fd)).transpose()?;
+        let announcement = Announcement::prepare(&self.reservation, &inherited)?;
+        let signals = Signals::block(Purpose::Hold).map_err(|error| Failure::new(Exit::Failed, error))?;
+        let outlived = self.until_exit.map(outlived).transpose()?;
+        let Planned { mut plan, gpus } = plan(&self.reservation, talk::command_line(std::env::args_os()))?;
+        plan.log = child.as_ref().map(|child| child.log.display().to_string());
+        let mut holder = match Holder::start(plan, signals) {
+            Err(HolderError::Registry(RegistryError::Taken(name))) if self.if_absent => {
+                talk::say(quiet, format_args!("a balloon named `{name}` holds already"));
+                return Ok(Exit::Done.into());
+            }
+            started => started?,
+        };
+        if let Some(outlived) = outlived {
+            holder.events.watch(outlived);
+        }
+        let shortfalls = match talk::inflate(&mut holder, quiet) {
+            Ok(shortfalls) => shortfalls,
+            Err(error) => return Err(blockers::named(error)),
+        };
+        for shortfall in &shortfalls {
+            talk::say(quiet, format_args!("holding less than asked: {shortfall}"));
+        }
+        announcement.ready(&holder, &gpus);
+        if let Some(child) = &child {
+            child.let_go();
+        }
+        let cause = holder.hold(|_| false)?;
+        let released = holder.deflate()?;
+        end(&released, &cause, quiet)
+    }
+}
+
+/// A descriptor for the process of `--until-exit`. One that has ended already would end the balloon at once.
+fn outlived(pid: i32) -> Result<std::os::fd::OwnedFd, Failure> {
+    process(pid).map_err(|error| {
+        Failure::usage(error).context(format!("cannot wait for the end of process {pid}")).hint("see ps -p PID")
+    })
+}
+
+/// Says what was released and why, and how that ends.
+fn end(released: &Released, cause: &Cause, quiet: bool) -> Result<ExitCode, Failure> {
+    if let Some(received) = &released.cut_short {
+        return Ok(ExitCode::from(u8::try_from(128 + received.signal).unwrap_or(255)));
+    }
+    talk::say(quiet, format_args!("released {}: {}", released.freed, talk::because(cause)));
+    if let Some((ordinal, error)) = released.failures.first() {
+        let failure = Failure::new(Exit::Failed, error.clone()).context(format!("GPU {ordinal} was lost"));
+        return Err(failure.hint("the driver frees what was held there when the process ends; see dmesg"));
+    }
+    match cause {
+        Cause::Lost => Ok(Exit::Failed.into()),
+        _ => Ok(Exit::Done.into()),
+    }
+}

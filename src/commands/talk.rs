@@ -1,0 +1,53 @@
+//! What the holders say to the person at the terminal.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+
+use crate::holder::{Cause, Holder, HolderError, Progress, Shortfall};
+use crate::report::progress::ProgressBars;
+
+/// Says something on standard error, unless told to be quiet. A closed standard error changes nothing.
+pub fn say(quiet: bool, what: fmt::Arguments<'_>) {
+    if !quiet {
+        let _ = io::stderr().write_fmt(format_args!("gpu-balloon: {what}\n"));
+    }
+}
+
+/// Inflates, with a progress bar per GPU where a person watches.
+///
+/// # Errors
+/// As [`Holder::inflate`].
+pub fn inflate(holder: &mut Holder, quiet: bool) -> Result<Vec<Shortfall>, HolderError> {
+    if quiet || !io::stderr().is_terminal() {
+        return holder.inflate(None);
+    }
+    let mut bars = ProgressBars::new(&holder.ordinals());
+    let outcome = holder.inflate(Some(&mut |progress: &[Progress]| {
+        for gpu in progress {
+            bars.set(gpu.ordinal, gpu.held, gpu.target);
+        }
+    }));
+    bars.finish();
+    outcome
+}
+
+/// Why a balloon was released, in words.
+pub fn because(cause: &Cause) -> String {
+    match cause {
+        Cause::Signal(received) => format!("{} came", signal_name(received.signal)),
+        Cause::Timeout => "its time is over".to_owned(),
+        Cause::Exited => "the process it was for has ended".to_owned(),
+        Cause::Released => "`gpu-balloon release` asked for it".to_owned(),
+        Cause::Lost => "a GPU was lost".to_owned(),
+    }
+}
+
+fn signal_name(signal: i32) -> String {
+    nix::sys::signal::Signal::try_from(signal).map_or_else(|_| format!("signal {signal}"), |name| name.to_string())
+}
+
+/// A command line as one text, for others to read.
+pub fn command_line(words: impl Iterator<Item = OsString>) -> String {
+    words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,47 @@
+//! The balloon as its holder describes it to others.
+
+use std::sync::atomic::Ordering;
+
+use crate::control::wire::{Balloon, BalloonGpu};
+use crate::holder::{Holder, Seat};
+use crate::units::ByteSize;
+
+impl Holder {
+    /// The balloon as it stands. Asks nobody: the workers may be busy.
+    pub fn describe(&self) -> Balloon {
+        Balloon {
+            name: self.name.to_string(),
+            pid: std::process::id(),
+            user: None,
+            command: Some(self.plan.command.clone()),
+            reason: self.plan.reason.clone(),
+            state: self.state,
+            started_at: Some(humantime::format_rfc3339_seconds(self.started_at).to_string()),
+            ends_at: self.ends.map(|(_, at)| humantime::format_rfc3339_seconds(at).to_string()),
+            gpus: self.seats.iter().map(|seat| self.describe_seat(seat)).collect(),
+            place_in_line: None,
+            log: self.plan.log.clone(),
+        }
+    }
+
+    fn describe_seat(&self, seat: &Seat) -> BalloonGpu {
+        let gauge = seat.worker.as_ref().map(|worker| &worker.gauge);
+        let read = |value: fn(&crate::holder::worker::Gauge) -> &std::sync::atomic::AtomicU64| {
+            gauge.map_or(0, |gauge| value(gauge).load(Ordering::Relaxed))
+        };
+        let (target, allocated, job) = (read(|gauge| &gauge.target), read(|gauge| &gauge.allocated), read(|gauge| &gauge.job));
+        BalloonGpu {
+            uuid: seat.uuid(),
+            is_inflated: target > 0 && allocated + job >= target,
+            target_bytes: (target > 0).then_some(target),
+            allocated_bytes: allocated,
+            num_chunks: read(|gauge| &gauge.chunks),
+            chunk_bytes: match read(|gauge| &gauge.chunk_size) {
+                0 => self.plan.chunk_size.bytes(),
+                size => ByteSize::new(size).bytes(),
+            },
+            overhead_bytes: None,
+            handed_over_bytes: job,
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Everything that can happen to a holder, one at a time. The loop sleeps in `poll(2)` with no timeout unless something
+//! has a deadline, so that an idle holder never wakes up.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::control::server::{Asker, Server};
+use crate::control::wire::Answer;
+use crate::control::wire::Request;
+use crate::holder::reports::Inbox;
+use crate::holder::worker::Report;
+use crate::signals::{Received, Signals};
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Event {
+    Signal(Received),
+    Report(usize, Report),
+    Request(Asker, Request),
+    /// The process of `--until-exit`, or the wrapped job, has ended.
+    Exited,
+    /// The deadline given to [`Events::next`] has come.
+    Deadline,
+}
+
+/// The sources of events.
+pub struct Events {
+    pub signals: Signals,
+    inbox: Inbox,
+    server: Option<Server>,
+    /// Becomes readable when the process that the balloon outlives not ends.
+    watched: Option<OwnedFd>,
+    queue: VecDeque<Event>,
+}
+
+impl Events {
+    pub fn new(signals: Signals, inbox: Inbox, server: Option<Server>) -> Self {
+        Self { signals, inbox, server, watched: None, queue: VecDeque::new() }
+    }
+
+    /// Reports [`Event::Exited`] once `process` (a pidfd) has ended.
+    pub fn watch(&mut self, process: OwnedFd) {
+        self.watched = Some(process);
+    }
+
+    pub fn answer(&mut self, asker: Asker, answer: Answer) {
+        if let Some(server) = &mut self.server {
+            server.answer(asker, answer);
+        }
+    }
+
+    /// Takes no further requests: the socket is closed, which the directory entry's removal follows.
+    pub fn close_server(&mut self) {
+        self.server = None;
+    }
+
+    /// Waits for the next event, or for `deadline`.
+    ///
+    /// # Errors
+    /// `poll(2)` failed, which it does only for want of memory.
+    pub fn next(&mut self, deadline: Option<Instant>) -> io::Result<Event> {
+        loop {
+            if let Some(event) = self.queue.pop_front() {
+                return Ok(event);
+            }
+            let until = [deadline, self.server.as_ref().and_then(Server::deadline)].into_iter().flatten().min();
+            self.wait(until)?;
+            self.collect();
+            if self.queue.is_empty() && deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return Ok(Event::Deadline);
+            }
+        }
+    }
+
+    fn wait(&self, until: Option<Instant>) -> io::Result<()> {
+        let timeout = until.map(|until| {
+            let left = until.saturating_duration_since(Instant::now());
+            Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() }
+        });
+        let mut watched: Vec<(BorrowedFd<'_>, PollFlags)> =
+            vec![(self.signals.as_fd(), PollFlags::IN), (self.inbox.as_fd(), PollFlags::IN)];
+        watched.extend(self.watched.iter().map(|process| (process.as_fd(), PollFlags::IN)));
+        watched.extend(self.server.iter().flat_map(Server::watched));
+        let mut polled: Vec<PollFd<'_>> =
+            watched.iter().map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
+        match poll(&mut polled, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn collect(&mut self) {
+        self.queue.extend(self.signals.read().into_iter().map(Event::Signal));
+        self.inbox.clear();
+        while let Some((index, report)) = self.inbox.next() {
+            self.queue.push_back(Event::Report(index, report));
+        }
+        if self.watched.as_ref().is_some_and(has_exited) {
+            self.watched = None;
+            self.queue.push_back(Event::Exited);
+        }
+        if let Some(server) = &mut self.server {
+            self.queue.extend(server.turn().into_iter().map(|(asker, request)| Event::Request(asker, request)));
+        }
+    }
+}
+
+/// A descriptor for the process with this pid, whoever owns it; it never comes to mean a later process.
+///
+/// # Errors
+/// There is no such process.
+pub fn process(pid: i32) -> io::Result<OwnedFd> {
+    let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
+    Ok(pidfd_open(pid, PidfdFlags::empty())?)
+}
+
+fn has_exited(process: &OwnedFd) -> bool {
+    let mut polled = [PollFd::new(process, PollFlags::IN)];
+    poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
+}
