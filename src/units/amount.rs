@@ -77,12 +77,7 @@ impl Amount {
     }
 
     /// A share too small for one unit of the driver still is a wish for something.
-    fn share_of_free(
-        &self,
-        share: Share,
-        memory: &Memory,
-        granularity: ByteSize,
-    ) -> Result<ByteSize, SpecError> {
+    fn share_of_free(&self, share: Share, memory: &Memory, granularity: ByteSize) -> Result<ByteSize, SpecError> {
         let available = memory.available();
         let size = share.of(available).round_down(granularity);
         let least = granularity.min(available.round_down(granularity));
@@ -144,9 +139,7 @@ impl Share {
     /// `None` for nothing and for more than the whole.
     pub(super) fn from_billionths(billionths: u64) -> Option<Self> {
         let billionths = u32::try_from(billionths).ok()?;
-        (1..=Self::WHOLE)
-            .contains(&billionths)
-            .then_some(Self(billionths))
+        (1..=Self::WHOLE).contains(&billionths).then_some(Self(billionths))
     }
 
     /// This share of `size` in bytes, rounded down.

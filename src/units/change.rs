@@ -23,35 +23,29 @@ impl Change {
         utilization: Option<u32>,
         granularity: ByteSize,
     ) -> Result<ByteSize, SpecError> {
-        let beside = Memory {
-            held: ByteSize::ZERO,
-            ..*memory
-        };
+        let beside = Memory { held: ByteSize::ZERO, ..*memory };
         match self {
             Self::To(amount) => amount.resolve(memory, utilization, granularity),
             Self::Grow(amount) => {
                 let more = amount.resolve(&beside, utilization, granularity)?;
-                memory
-                    .held
-                    .checked_add(more)
-                    .filter(|size| *size <= memory.total)
-                    .ok_or_else(|| SpecError::MoreThanTotal {
+                memory.held.checked_add(more).filter(|size| *size <= memory.total).ok_or_else(|| {
+                    SpecError::MoreThanTotal {
                         value: self.to_string(),
                         total: memory.total,
                         nearest: format!("+{}MB", memory.total.saturating_sub(memory.held).mb()),
-                    })
+                    }
+                })
             }
             Self::Shrink(amount) => {
                 let less = amount.resolve(&beside, utilization, granularity);
                 // A difference above the GPU's total is above what is held too: one answer for both.
-                less.ok()
-                    .and_then(|less| memory.held.checked_sub(less))
-                    .filter(|size| !size.is_zero())
-                    .ok_or_else(|| SpecError::MoreThanHeld {
+                less.ok().and_then(|less| memory.held.checked_sub(less)).filter(|size| !size.is_zero()).ok_or_else(
+                    || SpecError::MoreThanHeld {
                         value: self.to_string(),
                         held: memory.held,
                         nearest: "gpu-balloon release".to_owned(),
-                    })
+                    },
+                )
             }
         }
     }

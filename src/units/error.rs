@@ -35,62 +35,32 @@ pub enum SpecError {
     #[error("`{value}` does not say by how much to change; write `{nearest}`")]
     NotAChange { value: String, nearest: String },
 
-    #[error(
-        "`{value}` is more than the GPU's {total} in total; write `all` or at most `{nearest}`"
-    )]
-    MoreThanTotal {
-        value: String,
-        total: ByteSize,
-        nearest: String,
-    },
+    #[error("`{value}` is more than the GPU's {total} in total; write `all` or at most `{nearest}`")]
+    MoreThanTotal { value: String, total: ByteSize, nearest: String },
 
     #[error("`{value}` leaves nothing to hold: {free} of the GPU's {total} are free")]
-    NothingFree {
-        value: String,
-        free: ByteSize,
-        total: ByteSize,
-    },
+    NothingFree { value: String, free: ByteSize, total: ByteSize },
 
     #[error("`{value}` would take everything from a balloon of {held}; write `{nearest}`")]
-    MoreThanHeld {
-        value: String,
-        held: ByteSize,
-        nearest: String,
-    },
+    MoreThanHeld { value: String, held: ByteSize, nearest: String },
 
     #[error("`{list}` has {items} sizes for {gpus} GPUs; write one for all or `{nearest}`")]
-    WrongLength {
-        list: String,
-        items: usize,
-        gpus: usize,
-        nearest: String,
-    },
+    WrongLength { list: String, items: usize, gpus: usize, nearest: String },
 
     #[error("`{list}` names only some of its GPUs; write `GPU=SIZE` for each or for none")]
     MixedList { list: String },
 
     #[error("`{key}` in `{list}` is none of the chosen GPUs ({chosen}); write `{nearest}`")]
-    UnknownGpu {
-        list: String,
-        key: String,
-        chosen: String,
-        nearest: String,
-    },
+    UnknownGpu { list: String, key: String, chosen: String, nearest: String },
+
+    #[error("`{key}` in `{list}` fits more than one of the chosen GPUs; write one of {chosen}")]
+    AmbiguousGpu { list: String, key: String, chosen: String },
 
     #[error("`{list}` has no size for GPU {gpu}; write `{nearest}`")]
-    MissingGpu {
-        list: String,
-        gpu: String,
-        nearest: String,
-    },
+    MissingGpu { list: String, gpu: String, nearest: String },
 
     #[error("`{list}` has two sizes for GPU {gpu}; keep one of `{first}` and `{second}`")]
-    GpuTwice {
-        list: String,
-        gpu: String,
-        first: String,
-        second: String,
-    },
+    GpuTwice { list: String, gpu: String, first: String, second: String },
 }
 
 impl SpecError {

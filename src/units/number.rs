@@ -69,7 +69,5 @@ impl Decimal {
 
 /// The caller has seen to it that there are only digits, and at most [`WHOLE_DIGITS`] of them.
 fn number(digits: &str) -> u128 {
-    digits
-        .bytes()
-        .fold(0, |value, byte| value * 10 + u128::from(byte - b'0'))
+    digits.bytes().fold(0, |value, byte| value * 10 + u128::from(byte - b'0'))
 }

@@ -34,10 +34,7 @@ impl FromStr for Amount {
             return all_but(value, rest);
         }
         if let Some(rest) = lower.strip_prefix('-') {
-            return Err(SpecError::Negative {
-                value: value.to_owned(),
-                nearest: nearest(rest.trim_start()),
-            });
+            return Err(SpecError::Negative { value: value.to_owned(), nearest: nearest(rest.trim_start()) });
         }
         measured(value, &lower)
     }
@@ -50,10 +47,7 @@ impl FromStr for Change {
         let value = text.trim();
         let amount = |rest: &str| -> Result<Amount, SpecError> {
             match rest.parse()? {
-                Amount::Auto => Err(SpecError::NotAChange {
-                    value: value.to_owned(),
-                    nearest: "auto".to_owned(),
-                }),
+                Amount::Auto => Err(SpecError::NotAChange { value: value.to_owned(), nearest: "auto".to_owned() }),
                 amount => Ok(amount),
             }
         };
@@ -65,16 +59,14 @@ impl FromStr for Change {
         };
         match amount(rest)? {
             // Half of what is free, or half of what is held? Both can be meant.
-            amount @ (Amount::ShareOfFree(_) | Amount::All | Amount::AllBut(_)) => {
-                Err(SpecError::NotAChange {
-                    value: value.to_owned(),
-                    nearest: match amount {
-                        Amount::ShareOfFree(_) => "-1GB",
-                        _ => "gpu-balloon release",
-                    }
-                    .to_owned(),
-                })
-            }
+            amount @ (Amount::ShareOfFree(_) | Amount::All | Amount::AllBut(_)) => Err(SpecError::NotAChange {
+                value: value.to_owned(),
+                nearest: match amount {
+                    Amount::ShareOfFree(_) => "-1GB",
+                    _ => "gpu-balloon release",
+                }
+                .to_owned(),
+            }),
             amount => Ok(Self::Shrink(amount)),
         }
     }
@@ -85,18 +77,10 @@ fn all_but(value: &str, rest: &str) -> Result<Amount, SpecError> {
         Ok(Amount::Bytes(rest)) => Ok(Amount::AllBut(rest)),
         Ok(Amount::ShareOfFree(share)) => Err(SpecError::NotBytes {
             value: value.to_owned(),
-            nearest: share
-                .rest()
-                .map_or("all".to_owned(), |rest| rest.to_string()),
+            nearest: share.rest().map_or("all".to_owned(), |rest| rest.to_string()),
         }),
-        Err(SpecError::Zero { .. }) => Err(SpecError::Zero {
-            value: value.to_owned(),
-            nearest: "all".to_owned(),
-        }),
-        _ => Err(SpecError::NotASize {
-            value: value.to_owned(),
-            nearest: "all-2GB".to_owned(),
-        }),
+        Err(SpecError::Zero { .. }) => Err(SpecError::Zero { value: value.to_owned(), nearest: "all".to_owned() }),
+        _ => Err(SpecError::NotASize { value: value.to_owned(), nearest: "all-2GB".to_owned() }),
     }
 }
 
@@ -105,19 +89,10 @@ fn measured(value: &str, lower: &str) -> Result<Amount, SpecError> {
     amount_of(lower).map_err(|fault| {
         let value = value.to_owned();
         match fault {
-            Fault::NotASize => SpecError::NotASize {
-                value,
-                nearest: nearest(lower),
-            },
+            Fault::NotASize => SpecError::NotASize { value, nearest: nearest(lower) },
             Fault::NoUnit => SpecError::NoUnit { value },
-            Fault::Zero => SpecError::Zero {
-                value,
-                nearest: least(lower).to_owned(),
-            },
-            Fault::AboveWhole(nearest) => SpecError::AboveWhole {
-                value,
-                nearest: nearest.to_owned(),
-            },
+            Fault::Zero => SpecError::Zero { value, nearest: least(lower).to_owned() },
+            Fault::AboveWhole(nearest) => SpecError::AboveWhole { value, nearest: nearest.to_owned() },
             Fault::TooLarge => SpecError::TooLarge { value },
         }
     })
@@ -154,9 +129,7 @@ fn amount_of(lower: &str) -> Result<Amount, Fault> {
         Unit::None => bytes(MEGABYTE),
         Unit::Bytes(unit) => bytes(unit),
         Unit::Percent => share(100, Fault::AboveWhole("100%")).map(Amount::ShareOfFree),
-        Unit::PercentOfTotal => {
-            share(100, Fault::AboveWhole("100%total")).map(Amount::ShareOfTotal)
-        }
+        Unit::PercentOfTotal => share(100, Fault::AboveWhole("100%total")).map(Amount::ShareOfTotal),
     }
 }
 
@@ -184,17 +157,13 @@ impl Unit {
 
 /// The number at the front, and what follows it.
 fn split(text: &str) -> (&str, &str) {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     (number, unit.trim_start())
 }
 
 fn unit_starting_with(letter: &str) -> Option<(&'static str, u64)> {
-    UNITS
-        .into_iter()
-        .find(|(name, _)| name.to_ascii_lowercase().starts_with(letter))
+    UNITS.into_iter().find(|(name, _)| name.to_ascii_lowercase().starts_with(letter))
 }
 
 /// The least of a kind, for someone who wrote a zero of it.

@@ -43,15 +43,20 @@ impl<T: Clone + fmt::Display> PerGpu<T> {
     }
 
     fn by_name<G: NamedGpu>(&self, items: &[(String, T)], gpus: &[G]) -> Result<Vec<T>, SpecError> {
-        if let Some((key, item)) = items
-            .iter()
-            .find(|(key, _)| !gpus.iter().any(|gpu| gpu.answers_to(key)))
-        {
+        if let Some((key, item)) = items.iter().find(|(key, _)| !gpus.iter().any(|gpu| gpu.answers_to(key))) {
             return Err(SpecError::UnknownGpu {
                 list: self.to_string(),
                 key: key.clone(),
                 chosen: joined(gpus.iter().map(NamedGpu::shown)),
                 nearest: joined(gpus.iter().map(|gpu| format!("{}={item}", gpu.shown()))),
+            });
+        }
+        if let Some((key, _)) = items.iter().find(|(key, _)| gpus.iter().filter(|gpu| gpu.answers_to(key)).count() > 1)
+        {
+            return Err(SpecError::AmbiguousGpu {
+                list: self.to_string(),
+                key: key.clone(),
+                chosen: joined(gpus.iter().map(NamedGpu::shown)),
             });
         }
         gpus.iter()
@@ -84,10 +89,7 @@ fn entry<T: fmt::Display>((key, item): &(String, T)) -> String {
 }
 
 fn joined<T: fmt::Display>(items: impl Iterator<Item = T>) -> String {
-    items
-        .map(|item| item.to_string())
-        .collect::<Vec<_>>()
-        .join(",")
+    items.map(|item| item.to_string()).collect::<Vec<_>>().join(",")
 }
 
 impl<T: FromStr<Err = SpecError>> FromStr for PerGpu<T> {
@@ -100,10 +102,7 @@ impl<T: FromStr<Err = SpecError>> FromStr for PerGpu<T> {
         }
         if parts.contains(&"") {
             let kept: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
-            return Err(SpecError::EmptyItem {
-                list: text.trim().to_owned(),
-                nearest: kept.join(","),
-            });
+            return Err(SpecError::EmptyItem { list: text.trim().to_owned(), nearest: kept.join(",") });
         }
         let mut items = Vec::new();
         let mut named = Vec::new();
@@ -129,9 +128,7 @@ impl<T: FromStr<Err = SpecError>> FromStr for PerGpu<T> {
             (1, 0) => Ok(Self::Same(items.remove(0))),
             (_, 0) => Ok(Self::InOrder(items)),
             (0, _) => Ok(Self::Named(named)),
-            _ => Err(SpecError::MixedList {
-                list: text.trim().to_owned(),
-            }),
+            _ => Err(SpecError::MixedList { list: text.trim().to_owned() }),
         }
     }
 }
@@ -186,10 +183,7 @@ mod tests {
             assert_eq!(spec.to_string().parse(), Ok(spec), "{text} shown");
         }
         let resize: ResizeSpec = "+1GB,-1GB".parse().unwrap();
-        assert_eq!(
-            resize.per_gpu(&gpus),
-            Ok(vec![Change::Grow(bytes(GB)), Change::Shrink(bytes(GB))])
-        );
+        assert_eq!(resize.per_gpu(&gpus), Ok(vec![Change::Grow(bytes(GB)), Change::Shrink(bytes(GB))]));
     }
 
     #[test]
@@ -198,10 +192,7 @@ mod tests {
         let table = [
             ("1GB,2GB,3GB", "write one for all or `1GB,2GB`"),
             ("0=4GB", "write `0=4GB,1=4GB`"),
-            (
-                "0=4GB,7=2GB",
-                "`7` in `0=4GB,7=2GB` is none of the chosen GPUs (0,1)",
-            ),
+            ("0=4GB,7=2GB", "`7` in `0=4GB,7=2GB` is none of the chosen GPUs (0,1)"),
             ("0=1GB,0=2GB,1=3GB", "keep one of `0=1GB` and `0=2GB`"),
             ("0=1GB,2GB", "write `GPU=SIZE` for each or for none"),
             ("1GB,", "write `1GB`"),
@@ -213,11 +204,7 @@ mod tests {
             ("1GB,0", "`0` is nothing"),
         ];
         for (text, says) in table {
-            let refused = text
-                .parse::<ReserveSpec>()
-                .and_then(|spec| spec.per_gpu(&gpus))
-                .unwrap_err()
-                .to_string();
+            let refused = text.parse::<ReserveSpec>().and_then(|spec| spec.per_gpu(&gpus)).unwrap_err().to_string();
             assert!(refused.contains(says), "{text}: {refused}");
         }
         let three = [Numbered(0), Numbered(1), Numbered(2)];

@@ -8,19 +8,12 @@ use serde::{Deserialize, Serialize};
 use super::{Amount, SpecError};
 
 /// Bytes of device memory. Shown as `2.0 GB`, in units of 1024; as JSON a plain integer.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ByteSize(u64);
 
-pub(super) const UNITS: [(&str, u64); 5] = [
-    ("B", 1),
-    ("KB", 1 << 10),
-    ("MB", 1 << 20),
-    ("GB", 1 << 30),
-    ("TB", 1 << 40),
-];
+pub(super) const UNITS: [(&str, u64); 5] =
+    [("B", 1), ("KB", 1 << 10), ("MB", 1 << 20), ("GB", 1 << 30), ("TB", 1 << 40)];
 
 impl ByteSize {
     pub const ZERO: Self = Self(0);
@@ -90,13 +83,10 @@ impl ByteSize {
 /// For people: one decimal, padded like any text in a table. It parses too, but may have lost bytes.
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tenths =
-            |unit: u64| (u128::from(self.0) * 10 + u128::from(unit / 2)) / u128::from(unit);
+        let tenths = |unit: u64| (u128::from(self.0) * 10 + u128::from(unit / 2)) / u128::from(unit);
         // By what would be shown, so that no size reads `1024.0 MB`.
-        let (name, unit) = UNITS
-            .into_iter()
-            .find(|(_, unit)| tenths(*unit) < 10 * 1024)
-            .unwrap_or(UNITS[UNITS.len() - 1]);
+        let (name, unit) =
+            UNITS.into_iter().find(|(_, unit)| tenths(*unit) < 10 * 1024).unwrap_or(UNITS[UNITS.len() - 1]);
         if unit == 1 {
             return f.pad(&format!("{} {name}", self.0));
         }
@@ -112,10 +102,7 @@ impl FromStr for ByteSize {
     fn from_str(text: &str) -> Result<Self, SpecError> {
         match text.parse()? {
             Amount::Bytes(size) => Ok(size),
-            _ => Err(SpecError::NotBytes {
-                value: text.trim().to_owned(),
-                nearest: "100MB".to_owned(),
-            }),
+            _ => Err(SpecError::NotBytes { value: text.trim().to_owned(), nearest: "100MB".to_owned() }),
         }
     }
 }

@@ -24,11 +24,7 @@ fn share(text: &str) -> Share {
 }
 
 fn memory(free: u64, total: u64, held: u64) -> Memory {
-    Memory {
-        free: size(free),
-        total: size(total),
-        held: size(held),
-    }
+    Memory { free: size(free), total: size(total), held: size(held) }
 }
 
 #[test]
@@ -136,15 +132,9 @@ fn a_chunk_size_is_a_size_and_nothing_else() {
     assert_eq!("100".parse(), Ok(size(100 * MB)));
     for text in ["50%", "0.5", "all", "auto"] {
         let refused = text.parse::<ByteSize>().unwrap_err().to_string();
-        assert!(
-            refused.contains(text) && refused.contains("100MB"),
-            "{refused}"
-        );
+        assert!(refused.contains(text) && refused.contains("100MB"), "{refused}");
     }
-    assert!(matches!(
-        "0".parse::<ByteSize>(),
-        Err(SpecError::Zero { .. })
-    ));
+    assert!(matches!("0".parse::<ByteSize>(), Err(SpecError::Zero { .. })));
 }
 
 #[test]
@@ -187,44 +177,24 @@ fn an_amount_is_resolved_on_its_own_gpu() {
     ];
     for (text, target) in table {
         let amount: Amount = text.parse().unwrap();
-        assert_eq!(
-            amount.resolve(&memory, None, GRANULARITY),
-            Ok(size(target)),
-            "{text}"
-        );
+        assert_eq!(amount.resolve(&memory, None, GRANULARITY), Ok(size(target)), "{text}");
     }
 }
 
 #[test]
 fn auto_takes_less_of_a_busy_gpu() {
     let memory = memory(90 * GB, 100 * GB, 10 * GB);
-    let table = [
-        (Some(0), 90),
-        (Some(19), 90),
-        (Some(20), 60),
-        (Some(49), 60),
-        (Some(50), 30),
-        (Some(100), 30),
-        (None, 30),
-    ];
+    let table =
+        [(Some(0), 90), (Some(19), 90), (Some(20), 60), (Some(49), 60), (Some(50), 30), (Some(100), 30), (None, 30)];
     for (utilization, percent) in table {
-        assert_eq!(
-            Amount::Auto.resolve(&memory, utilization, GRANULARITY),
-            Ok(size(percent * GB)),
-            "{utilization:?}"
-        );
+        assert_eq!(Amount::Auto.resolve(&memory, utilization, GRANULARITY), Ok(size(percent * GB)), "{utilization:?}");
     }
 }
 
 #[test]
 fn more_than_the_gpu_has_is_refused_and_a_full_gpu_is_a_shortage() {
     let full = memory(MB, 80 * GB, 0);
-    let resolve = |text: &str| {
-        text.parse::<Amount>()
-            .unwrap()
-            .resolve(&full, None, GRANULARITY)
-            .unwrap_err()
-    };
+    let resolve = |text: &str| text.parse::<Amount>().unwrap().resolve(&full, None, GRANULARITY).unwrap_err();
     for text in ["81GB", "999999", "all-80GB"] {
         let refused = resolve(text);
         assert!(!refused.is_shortage(), "{refused}");
@@ -253,23 +223,12 @@ fn a_change_counts_from_what_is_held() {
     ];
     for (text, target) in table {
         let change: Change = text.parse().unwrap();
-        assert_eq!(
-            change.resolve(&memory, None, GRANULARITY),
-            Ok(size(target)),
-            "{text}"
-        );
+        assert_eq!(change.resolve(&memory, None, GRANULARITY), Ok(size(target)), "{text}");
         assert_eq!(change.to_string().parse(), Ok(change), "{text} shown");
     }
-    for (text, way_out) in [
-        ("-4GB", "release"),
-        ("-100GB", "release"),
-        ("+77GB", "+77824MB"),
-    ] {
+    for (text, way_out) in [("-4GB", "release"), ("-100GB", "release"), ("+77GB", "+77824MB")] {
         let change: Change = text.parse().unwrap();
-        let refused = change
-            .resolve(&memory, None, GRANULARITY)
-            .unwrap_err()
-            .to_string();
+        let refused = change.resolve(&memory, None, GRANULARITY).unwrap_err().to_string();
         assert!(refused.contains(text), "{refused}");
         assert!(refused.contains(way_out), "{refused}");
     }
