@@ -44,10 +44,7 @@ pub enum Command {
     /// Check driver, GPUs and permissions, and try a small balloon on each GPU
     Doctor(Doctor),
     /// Print the completions for a shell
-    Completions {
-        /// The shell to complete for
-        shell: clap_complete::Shell,
-    },
+    Completions(Completions),
 }
 
 /// What `hold` and `run` have in common.
@@ -66,11 +63,24 @@ pub struct Reservation {
     /// Units are 1024-based; a bare whole number is MB; a number with a dot and no unit is a fraction. Shares are of the
     /// GPU's free memory, or of its total memory with `%total`. `auto` goes by how busy the GPU is: 90 % of free below
     /// 20 % utilization, 60 % below 50 %, else 30 %.
-    #[arg(short, long, value_name = "SPEC", env = "GPU_BALLOON_RESERVE", default_value = "auto", allow_hyphen_values = true)]
+    #[arg(
+        short,
+        long,
+        value_name = "SPEC",
+        env = "GPU_BALLOON_RESERVE",
+        default_value = "auto",
+        allow_hyphen_values = true
+    )]
     pub reserve: ReserveSpec,
 
     /// Allocate in chunks of this size
-    #[arg(long, value_name = "SIZE", env = "GPU_BALLOON_CHUNK_SIZE", default_value = "100MB", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "SIZE",
+        env = "GPU_BALLOON_CHUNK_SIZE",
+        default_value = "100MB",
+        allow_hyphen_values = true
+    )]
     pub chunk_size: ByteSize,
 
     /// End the reservation after this time, such as 90s or 2h30m
@@ -237,6 +247,12 @@ pub struct Doctor {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// The shell to complete for
+    pub shell: clap_complete::Shell,
 }
 
 /// How long a holder waits for its memory.

@@ -9,6 +9,8 @@ mod gpu;
 mod holder;
 mod job;
 mod logging;
+mod process;
+mod report;
 mod signals;
 mod units;
 
@@ -20,8 +22,5 @@ fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     logging::start(logging::Verbosity { verbose: cli.verbose, quiet: cli.quiet });
     gpu::order_by_pci_bus();
-    match todo!() as Result<exit::Exit, std::convert::Infallible> {
-        Ok(exit) => exit.into(),
-        Err(failure) => match failure {},
-    }
+    cli.command.run(cli.quiet).unwrap_or_else(commands::Failure::report)
 }

@@ -10,7 +10,9 @@ use crate::units::ByteSize;
 pub fn named(error: HolderError) -> Failure {
     let short: Vec<(u32, GpuUuid)> = match &error {
         HolderError::NotAvailable(shortfalls) => shortfalls.iter().map(|short| (short.ordinal, short.uuid)).collect(),
-        HolderError::Gpu { ordinal, uuid, source } if source.error.is_out_of_memory() || source.error.is_unavailable() => {
+        HolderError::Gpu { ordinal, uuid, source }
+            if source.error.is_out_of_memory() || source.error.is_unavailable() =>
+        {
             vec![(*ordinal, *uuid)]
         }
         _ => Vec::new(),
@@ -28,7 +30,8 @@ fn in_the_way(nvml: &Nvml, ordinal: u32, uuid: GpuUuid) -> Vec<String> {
     processes.retain(|holder| holder.pid != std::process::id());
     processes.sort_by_key(|holder| std::cmp::Reverse(holder.used_bytes));
     let told = processes.iter().map(|holder| {
-        let size = holder.used_bytes.map_or_else(|| "an unknown size".to_owned(), |bytes| ByteSize::new(bytes).to_string());
+        let size =
+            holder.used_bytes.map_or_else(|| "an unknown size".to_owned(), |bytes| ByteSize::new(bytes).to_string());
         let who = process::describe(holder.pid);
         format!("GPU {ordinal}: pid {} holds {size}{who}", holder.pid)
     });

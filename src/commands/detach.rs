@@ -13,7 +13,7 @@ use rustix::process::{Signal, set_parent_process_death_signal, setsid};
 use crate::commands::failure::Failure;
 use crate::control::directory::RuntimeDirectory;
 use crate::exit::Exit;
-use crate::job;
+use crate::job::Inherited;
 
 /// Tells the child that it is the one to hold.
 const VARIABLE: &str = "GPU_BALLOON_DETACHED";
@@ -59,8 +59,8 @@ pub struct Child {
 ///
 /// # Errors
 /// There is no place for the log.
-pub fn child(ready_fd: Option<i32>) -> Result<Child, Failure> {
-    job::close_inherited(ready_fd);
+pub fn child(inherited: &mut Inherited, ready_fd: Option<i32>) -> Result<Child, Failure> {
+    inherited.close_all_but(ready_fd);
     // A child just started leads no group, so this cannot fail.
     let _ = setsid();
     let _ = set_parent_process_death_signal(Some(Signal::TERM));

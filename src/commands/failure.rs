@@ -43,6 +43,19 @@ impl Failure {
         self
     }
 
+    /// Whether it ends with this exit code.
+    pub fn is(&self, exit: Exit) -> bool {
+        self.exit == ExitCode::from(exit)
+    }
+
+    /// Several failures of one command: the first one decides, the others are told below it.
+    pub fn several(failures: Vec<Self>) -> Self {
+        let mut failures = failures.into_iter();
+        let mut first = failures.next().unwrap_or_else(|| Self::new(Exit::Failed, anyhow::anyhow!("nothing failed")));
+        first.details.extend(failures.map(|failure| format!("{:#}", failure.error)));
+        first
+    }
+
     /// The same failure under the exit codes of `run`, which leaves the small ones to the command it wraps.
     pub fn of_run(mut self) -> Self {
         let not_available = self.exit == ExitCode::from(Exit::NotAvailable);
@@ -71,9 +84,9 @@ impl From<DriverError> for Failure {
                 "install the NVIDIA driver, or start the container with the GPUs (docker run --gpus all)".to_owned()
             }
             DriverError::TooOld { .. } => "update the NVIDIA driver to version 470 or later".to_owned(),
-            DriverError::Init { error, library } if error.is_stub_library() => format!(
-                "{library} is the CUDA toolkit's stub for linking; take its directory out of LD_LIBRARY_PATH"
-            ),
+            DriverError::Init { error, library } if error.is_stub_library() => {
+                format!("{library} is the CUDA toolkit's stub for linking; take its directory out of LD_LIBRARY_PATH")
+            }
             DriverError::Init { error, .. } if error.is_mismatch() => {
                 "the kernel module is of another version than the library; reboot after a driver update".to_owned()
             }

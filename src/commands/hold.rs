@@ -18,8 +18,8 @@ impl cli::Hold {
         if self.detach && !detach::is_child() {
             return detach::start();
         }
-        let inherited = Inherited::now();
-        let child = self.detach.then(|| detach::child(self.reservation.ready_fd)).transpose()?;
+        let mut inherited = Inherited::now();
+        let child = self.detach.then(|| detach::child(&mut inherited, self.reservation.ready_fd)).transpose()?;
         let announcement = Announcement::prepare(&self.reservation, &inherited)?;
         let signals = Signals::block(Purpose::Hold).map_err(|error| Failure::new(Exit::Failed, error))?;
         let outlived = self.until_exit.map(outlived).transpose()?;

@@ -1,1 +1,31 @@
-//! One file a verb.
+//! One file a verb: from the arguments to the domain and back to an exit code.
+
+mod announce;
+mod blockers;
+mod completions;
+mod detach;
+mod failure;
+mod hold;
+mod holders;
+mod plan;
+mod release;
+mod resize;
+mod talk;
+
+use std::process::ExitCode;
+
+use crate::cli::Command;
+pub use failure::Failure;
+
+impl Command {
+    /// Runs the verb and returns the exit code of its success.
+    pub fn run(self, quiet: bool) -> Result<ExitCode, Failure> {
+        match self {
+            Self::Hold(hold) => hold.run(quiet),
+            Self::Resize(resize) => resize.run(),
+            Self::Release(release) => release.run(quiet),
+            Self::Completions(completions) => completions.run(),
+            Self::Run(_) | Self::Status(_) | Self::Doctor(_) => Err(Failure::usage(anyhow::anyhow!("not built yet"))),
+        }
+    }
+}

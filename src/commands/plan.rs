@@ -5,8 +5,8 @@ use crate::cli::Reservation;
 use crate::commands::failure::Failure;
 use crate::control::name::Name;
 use crate::exit::Exit;
-use crate::gpu::{ComputeMode, Device, Driver, DriverError, Known, Selection, SelectError, Visibility, Visible, VisibleDevices};
-use crate::gpu::{GpuSelector, Kind, Nvml, VISIBLE_DEVICES};
+use crate::gpu::{CallError, ComputeMode, Device, Driver, DriverError, GpuSelector, Kind, Known, Nvml, SelectError};
+use crate::gpu::{Selection, VISIBLE_DEVICES, Visibility, Visible, VisibleDevices};
 use crate::holder::worker::OnShort;
 use crate::holder::{Plan, Wanted};
 use crate::units::{Amount, ByteSize};
@@ -69,28 +69,52 @@ pub fn visible_devices() -> VisibleDevices {
     VisibleDevices::new(value.as_deref())
 }
 
-fn select(devices: &[Device], selectors: &[GpuSelector]) -> Result<Selection, Failure> {
-    let known = devices
-        .iter()
-        .map(|device| {
-            let kind = if device.is_instance()? { Kind::Instance } else { Kind::Gpu };
-            Ok(Known { uuid: device.uuid, pci_bus_id: device.pci_bus_id()?, kind })
-        })
-        .collect::<Result<Vec<_>, crate::gpu::CallError>>()?;
-    let visibility = visible_devices().as_enumerated(&known);
-    visibility.select(selectors).map_err(|error| refused(selectors, error))
+/// What CUDA shows to this process, without a CUDA context. NVML knows best, because it also knows what is hidden.
+///
+/// # Errors
+/// Neither NVML nor the CUDA driver can be asked.
+pub fn visibility() -> Result<Visibility, Failure> {
+    match Nvml::open().ok().and_then(|nvml| nvml.known().ok()) {
+        Some(known) => Ok(visible_devices().apply(&known)),
+        None => enumerated(&Driver::load()?.devices()?).map_err(Failure::from),
+    }
 }
 
-/// Only where CUDA's own list does not explain a refusal is NVML asked, which also knows what is hidden.
+/// The same from CUDA's own list.
+fn enumerated(devices: &[Device]) -> Result<Visibility, CallError> {
+    let known = devices.iter().map(|device| {
+        let kind = if device.is_instance()? { Kind::Instance } else { Kind::Gpu };
+        Ok(Known { uuid: device.uuid, pci_bus_id: device.pci_bus_id()?, kind })
+    });
+    Ok(visible_devices().enumerated(&known.collect::<Result<Vec<_>, CallError>>()?))
+}
+
+fn select(devices: &[Device], selectors: &[GpuSelector]) -> Result<Selection, Failure> {
+    enumerated(devices)?.select(selectors).map_err(|error| refused(selectors, error))
+}
+
+/// Only where CUDA's own list does not explain a refusal is NVML asked.
 fn refused(selectors: &[GpuSelector], error: SelectError) -> Failure {
     let whole = Nvml::open().ok().and_then(|nvml| nvml.known().ok()).map(|known| visible_devices().apply(&known));
-    let error = whole.and_then(|visibility: Visibility| visibility.select(selectors).err()).unwrap_or(error);
+    let error = whole.and_then(|visibility| visibility.select(selectors).err()).unwrap_or(error);
     match error {
         SelectError::NoneVisible(_) => Failure::new(Exit::NoGpu, error)
             .context("no usable driver or GPU")
             .hint("see whether nvidia-smi shows a GPU, and whether CUDA_VISIBLE_DEVICES hides it"),
         error => Failure::usage(error),
     }
+}
+
+/// The `count` GPUs of `among` with the most free memory, lower ordinals first among equals.
+fn most_free(count: usize, among: Vec<Visible>) -> Result<Vec<Visible>, Failure> {
+    let nvml = Nvml::open().map_err(|error| {
+        Failure::new(Exit::NoGpu, error).context("cannot tell which GPU has the most free memory").hint("name the GPUs")
+    })?;
+    let mut gpus = among;
+    gpus.sort_by_key(|gpu| std::cmp::Reverse(nvml.memory(gpu.known.uuid).map_or(ByteSize::ZERO, |memory| memory.free)));
+    gpus.truncate(count);
+    gpus.sort_by_key(|gpu| gpu.ordinal);
+    Ok(gpus)
 }
 
 fn no_gpu(known: &Known) -> Failure {
@@ -114,9 +138,7 @@ fn refuse_more_than_total(device: &Device, amount: Amount) -> Result<(), Failure
     let total = device.total()?;
     let memory = crate::units::Memory { free: total, total, held: ByteSize::ZERO };
     match amount.resolve(&memory, None, crate::gpu::GRANULARITY) {
-        Err(error) if !error.is_shortage() => {
-            Err(Failure::usage(error).context(format!("GPU {}", device.ordinal)))
-        }
+        Err(error) if !error.is_shortage() => Err(Failure::usage(error).context(format!("GPU {}", device.ordinal))),
         _ => Ok(()),
     }
 }

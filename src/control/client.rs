@@ -35,7 +35,12 @@ pub struct Pending {
 ///
 /// # Errors
 /// Nobody listens, or the holder takes no connection before the deadline.
-pub fn ask(directory: &RuntimeDirectory, name: &str, request: &Request, deadline: Instant) -> Result<Pending, ClientError> {
+pub fn ask(
+    directory: &RuntimeDirectory,
+    name: &str,
+    request: &Request,
+    deadline: Instant,
+) -> Result<Pending, ClientError> {
     let mut stream = connect(directory, name, deadline)?;
     let mut text = serde_json::to_vec(&Envelope::new(request)).map_err(ClientError::Garbled)?;
     text.push(b'\n');
@@ -69,7 +74,8 @@ impl Pending {
 }
 
 fn connect(directory: &RuntimeDirectory, name: &str, deadline: Instant) -> Result<UnixStream, ClientError> {
-    let address = SocketAddrUnix::new(directory.short_path(&registry::socket_name(name))).map_err(|error| failure(error.into()))?;
+    let address = SocketAddrUnix::new(directory.short_path(&registry::socket_name(name)))
+        .map_err(|error| failure(error.into()))?;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
         .map_err(|error| failure(error.into()))?;
     // Bounds connect(2) too: it waits while the queue of a stopped holder is full.

@@ -67,13 +67,15 @@ impl Registered {
         let path = directory.short_path(&format!("{name}{REGISTRATION}"));
         let failed = |source| RegistryError::Io { directory: directory.path().display().to_string(), source };
         for _ in 0..TRIES {
-            let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+            let file =
+                OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
             if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
                 std::thread::sleep(BETWEEN_TRIES);
                 continue;
             }
             // Whoever clears a dead holder's file does so under its lock: a file that is gone by now is not the name.
-            let still_there = fs::metadata(&path).is_ok_and(|now| file.metadata().is_ok_and(|own| same_file(&own, &now)));
+            let still_there =
+                fs::metadata(&path).is_ok_and(|now| file.metadata().is_ok_and(|own| same_file(&own, &now)));
             if still_there {
                 let _ = fs::remove_file(directory.short_path(&format!("{name}{SOCKET}")));
                 return Ok(Self { directory: directory.clone(), name: name.clone(), file });
@@ -131,4 +133,11 @@ fn look_up(directory: &RuntimeDirectory, name: String) -> Option<Entry> {
     let mut text = String::new();
     let registration = file.read_to_string(&mut text).ok().and_then(|_| serde_json::from_str(&text).ok());
     Some(Entry { name, registration })
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("stub")]
+pub struct FindError;
+pub fn find<'a>(entries: &'a [Entry], text: &str) -> Result<&'a Entry, FindError> {
+    entries.iter().find(|e| e.name == text).ok_or(FindError)
 }

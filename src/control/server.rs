@@ -37,10 +37,17 @@ struct Connection {
 }
 
 enum State {
-    Asking { text: Vec<u8>, until: Instant },
+    Asking {
+        text: Vec<u8>,
+        until: Instant,
+    },
     /// The request is with the holder.
     Waiting,
-    Answering { text: Vec<u8>, sent: usize, until: Instant },
+    Answering {
+        text: Vec<u8>,
+        sent: usize,
+        until: Instant,
+    },
 }
 
 impl Server {
@@ -57,7 +64,8 @@ impl Server {
     /// What to poll for: the listener first, then each connection.
     pub fn watched(&self) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags)> {
         let listener = (self.listener.as_fd(), PollFlags::IN);
-        let connections = self.connections.iter().filter_map(|connection| Some((connection.stream.as_fd(), connection.wants()?)));
+        let connections =
+            self.connections.iter().filter_map(|connection| Some((connection.stream.as_fd(), connection.wants()?)));
         std::iter::once(listener).chain(connections)
     }
 
@@ -99,7 +107,8 @@ impl Server {
             return;
         }
         if self.connections.len() >= MAX_CONNECTIONS {
-            let silent = self.connections.iter().position(|connection| matches!(connection.state, State::Asking { .. }));
+            let silent =
+                self.connections.iter().position(|connection| matches!(connection.state, State::Asking { .. }));
             let Some(silent) = silent else { return };
             self.connections.remove(silent);
         }

@@ -147,7 +147,8 @@ impl Driver {
     /// Loads the driver and calls `cuInit`, with `CUDA_DEVICE_ORDER` as the environment has it. Creates no context.
     pub fn load() -> Result<&'static Self, DriverError> {
         // SAFETY: loading runs the library's constructors, which is what any CUDA program does at its start.
-        let library = unsafe { Library::open(Some(LIBRARY), RTLD_NOW | RTLD_GLOBAL) }.map_err(DriverError::NoLibrary)?;
+        let library =
+            unsafe { Library::open(Some(LIBRARY), RTLD_NOW | RTLD_GLOBAL) }.map_err(DriverError::NoLibrary)?;
         let driver = Self { functions: Functions::of(&library)? };
         std::mem::forget(library);
         // SAFETY: cuInit takes no pointer.
@@ -237,6 +238,12 @@ impl Device {
         self.text("cuDeviceGetName", self.driver.functions.device_name)
     }
 
+    /// Whether it is a MIG instance. The driver API has no attribute for it; the name of an instance tells its profile, such
+    /// as `NVIDIA H200 MIG 1g.18gb`.
+    pub fn is_instance(&self) -> Result<bool, CallError> {
+        Ok(self.name()?.contains(" MIG "))
+    }
+
     /// Domain, bus, device and function, such as `0000:65:00.0`.
     pub fn pci_bus_id(&self) -> Result<String, CallError> {
         self.text("cuDeviceGetPCIBusId", self.driver.functions.device_bus_id)
@@ -323,9 +330,7 @@ impl Context {
     pub fn allocate(&self, size: ByteSize) -> Result<Chunk, CallError> {
         let mut address = 0;
         // SAFETY: the pointer is to a live address, and the context is current on this thread.
-        let result = unsafe {
-            (self.device.driver.functions.memory_allocate)(&raw mut address, size.bytes() as usize)
-        };
+        let result = unsafe { (self.device.driver.functions.memory_allocate)(&raw mut address, size.bytes() as usize) };
         self.device.driver.check("cuMemAlloc", result)?;
         Ok(Chunk { address, size, driver: self.device.driver, not_send: PhantomData })
     }

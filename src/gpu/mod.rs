@@ -1,11 +1,18 @@
-//! The GPUs: their identity, the CUDA driver API and NVML.
+//! The GPUs: their identity, which of them are visible and chosen, the CUDA driver API and NVML.
 
 mod cuda;
+mod nvml;
+mod select;
 mod uuid;
+mod visible;
 
-pub use cuda::{CallError, Chunk, ComputeMode, Context, CudaError, Device, Driver, DriverError, GRANULARITY};
-pub use cuda::order_by_pci_bus;
+pub use cuda::{
+    CallError, Chunk, ComputeMode, Context, CudaError, Device, Driver, DriverError, GRANULARITY, order_by_pci_bus,
+};
+pub use nvml::{GpuProcess, Nvml, NvmlError};
+pub use select::{GpuSelector, SelectError, Selection};
 pub use uuid::GpuUuid;
+pub use visible::{Kind, Known, VARIABLE as VISIBLE_DEVICES, Visibility, Visible, VisibleDevices};
 
 use crate::units::ByteSize;
 

@@ -29,7 +29,8 @@ impl Holder {
         let read = |value: fn(&crate::holder::worker::Gauge) -> &std::sync::atomic::AtomicU64| {
             gauge.map_or(0, |gauge| value(gauge).load(Ordering::Relaxed))
         };
-        let (target, allocated, job) = (read(|gauge| &gauge.target), read(|gauge| &gauge.allocated), read(|gauge| &gauge.job));
+        let (target, allocated, job) =
+            (read(|gauge| &gauge.target), read(|gauge| &gauge.allocated), read(|gauge| &gauge.job));
         BalloonGpu {
             uuid: seat.uuid(),
             is_inflated: target > 0 && allocated + job >= target,

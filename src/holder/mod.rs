@@ -67,9 +67,9 @@ impl Seat {
     }
 
     fn held(&self) -> ByteSize {
-        self.worker.as_ref().map_or(ByteSize::ZERO, |worker| {
-            ByteSize::new(worker.gauge.allocated.load(Ordering::Relaxed))
-        })
+        self.worker
+            .as_ref()
+            .map_or(ByteSize::ZERO, |worker| ByteSize::new(worker.gauge.allocated.load(Ordering::Relaxed)))
     }
 
     fn target(&self) -> ByteSize {
@@ -158,10 +158,7 @@ impl Holder {
         }
     }
 
-    fn try_inflate(
-        &mut self,
-        mut watch: Option<&mut dyn FnMut(&[Progress])>,
-    ) -> Result<Vec<Shortfall>, HolderError> {
+    fn try_inflate(&mut self, mut watch: Option<&mut dyn FnMut(&[Progress])>) -> Result<Vec<Shortfall>, HolderError> {
         let memory = self.open()?;
         let mut targets = Vec::new();
         for (seat, memory) in self.seats.iter().zip(&memory) {
@@ -181,11 +178,7 @@ impl Holder {
             return Err(HolderError::NotAvailable(shortfalls));
         }
         for (seat, &target) in self.seats.iter().zip(&targets) {
-            seat.tell(Order::Reserve {
-                target,
-                chunk_size: self.plan.chunk_size,
-                on_short: self.plan.on_short,
-            });
+            seat.tell(Order::Reserve { target, chunk_size: self.plan.chunk_size, on_short: self.plan.on_short });
         }
         let mut shortfalls = Vec::new();
         let mut left = self.seats.len();
@@ -228,7 +221,9 @@ impl Holder {
     /// Turns an event during inflation into the error that ends it, where it does.
     fn unless_it_ends(&mut self, event: Event) -> Result<(), HolderError> {
         match event {
-            Event::Signal(received) if self.events.signals.would_end_us(&received) => Err(HolderError::Signal(received)),
+            Event::Signal(received) if self.events.signals.would_end_us(&received) => {
+                Err(HolderError::Signal(received))
+            }
             Event::Exited => Err(HolderError::Exited),
             Event::Request(asker, Request::Release { .. }) => {
                 self.released_by.push(asker);
@@ -359,9 +354,8 @@ fn register(plan: &Plan, name: &Name, started_at: SystemTime) -> Result<(Registe
     let unusable = |directory: String, source| {
         HolderError::Registry(crate::control::registry::RegistryError::Io { directory, source })
     };
-    let directory = RuntimeDirectory::open().map_err(|error| {
-        unusable("the runtime directory".to_owned(), std::io::Error::other(error))
-    })?;
+    let directory = RuntimeDirectory::open()
+        .map_err(|error| unusable("the runtime directory".to_owned(), std::io::Error::other(error)))?;
     let mut registered = Registered::claim(&directory, name)?;
     let server = Server::listen(&directory, &registered.socket_name())
         .map_err(|source| unusable(directory.path().display().to_string(), source))?;

@@ -144,7 +144,8 @@ impl Holder {
                 Ok(parts) => {
                     let chunk_size = wish.chunk_size.unwrap_or(self.plan.chunk_size);
                     self.plan.chunk_size = chunk_size;
-                    let resize = Resize { asker: wish.asker, parts, chunk_size, stage: Stage::Grow, left: 0, failure: None };
+                    let resize =
+                        Resize { asker: wish.asker, parts, chunk_size, stage: Stage::Grow, left: 0, failure: None };
                     self.resizes.current = Some(resize);
                     self.order(Stage::Grow);
                 }
@@ -198,7 +199,11 @@ impl Holder {
         let orders: Vec<_> = orders.collect();
         resize.left = orders.len();
         for &(seat, target) in &orders {
-            self.seats[seat].tell(Order::Reserve { target, chunk_size: resize.chunk_size, on_short: OnShort::GiveBack });
+            self.seats[seat].tell(Order::Reserve {
+                target,
+                chunk_size: resize.chunk_size,
+                on_short: OnShort::GiveBack,
+            });
         }
         if orders.is_empty() {
             self.next_stage();

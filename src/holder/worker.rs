@@ -151,9 +151,14 @@ fn work(index: usize, device: &Device, orders: &Receiver<Order>, reports: &Repor
 enum Task {
     Idle,
     /// Grow to the target; `before` is the reservation to go back to.
-    Reserve { before: ByteSize, on_short: OnShort },
+    Reserve {
+        before: ByteSize,
+        on_short: OnShort,
+    },
     /// Take back what the job has freed, once `at` has come.
-    Refill { at: Instant },
+    Refill {
+        at: Instant,
+    },
 }
 
 struct Bench<'a> {

@@ -1,6 +1,7 @@
 //! Which descriptors CMD gets: those that our caller gave us and no other, whatever our libraries opened meanwhile.
 
 use std::fs;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use crate::signals;
 
@@ -22,6 +23,33 @@ impl Inherited {
             gaps.extend(between(3, &open));
         }
         Self { gaps }
+    }
+
+    /// Takes over a descriptor that the caller handed to us; `None` if it was not open then. Take each once.
+    pub fn take(&self, number: RawFd) -> Option<OwnedFd> {
+        let number_then = u32::try_from(number).ok()?;
+        if self.gaps.iter().any(|(first, last)| (*first..=*last).contains(&number_then)) {
+            return None;
+        }
+        // SAFETY: asks for the flags of a number that may or may not be open; touches no memory.
+        if unsafe { libc::fcntl(number, libc::F_GETFD) } == -1 {
+            return None;
+        }
+        // SAFETY: it was open before we opened anything, so it is the caller's and no owner of ours has it.
+        Some(unsafe { OwnedFd::from_raw_fd(number) })
+    }
+
+    /// Closes every descriptor above the standard streams that the caller handed to us, but `kept`: for a holder that is
+    /// to hold nothing of its caller's open. Call it before any of them is [taken](Self::take).
+    pub fn close_all_but(&mut self, kept: Option<RawFd>) {
+        let kept = kept.and_then(|kept| u32::try_from(kept).ok());
+        let numbers = open_now().unwrap_or_default().into_iter();
+        for number in numbers.filter(|number| Some(*number) != kept) {
+            if let Some(owned) = self.take(number.cast_signed()) {
+                drop(owned);
+                self.gaps.push((number, number));
+            }
+        }
     }
 
     /// In the child, between fork and exec: marks all others to be closed by exec. Async-signal-safe. A kernel without the

@@ -23,7 +23,7 @@ use crate::signals::Received;
 pub use descriptors::Inherited;
 pub use ended::Ended;
 pub use family::{Mark, Relative};
-pub use spawn::{Spec, SpawnError};
+pub use spawn::{SpawnError, Spec};
 
 /// `si_code` of a signal sent with `sigqueue` (sigaction(2)).
 const SI_QUEUE: i32 = -1;

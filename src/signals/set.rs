@@ -39,15 +39,9 @@ impl SignalSet {
     /// never lets a blocked fault wait (it restores the default action and delivers: signal(7), `force_sig`).
     pub fn meant_for_a_job() -> Self {
         let mut set = Self::all();
-        for signal in [
-            libc::SIGKILL,
-            libc::SIGSTOP,
-            libc::SIGTSTP,
-            libc::SIGTTIN,
-            libc::SIGTTOU,
-            libc::SIGCONT,
-            libc::SIGCHLD,
-        ] {
+        for signal in
+            [libc::SIGKILL, libc::SIGSTOP, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU, libc::SIGCONT, libc::SIGCHLD]
+        {
             set.remove(signal);
         }
         set
