@@ -16,10 +16,11 @@ mod units;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = match commands::usage::parse() {
+        Ok(cli) => cli,
+        Err(exit) => return exit,
+    };
     logging::start(logging::Verbosity { verbose: cli.verbose, quiet: cli.quiet });
     gpu::order_by_pci_bus();
     cli.command.run(cli.quiet).unwrap_or_else(commands::Failure::report)

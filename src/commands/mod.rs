@@ -11,6 +11,7 @@ mod plan;
 mod release;
 mod resize;
 mod talk;
+pub mod usage;
 
 use std::process::ExitCode;
 

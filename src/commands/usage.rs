@@ -1,0 +1,83 @@
+//! Reading the command line, and refusing it in the same form as every other failure.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use crate::cli::Cli;
+use crate::exit::Exit;
+
+/// The command line as typed.
+///
+/// # Errors
+/// There is nothing to run: the help or version was asked for and has been printed, or the usage was wrong and that has
+/// been said. The exit code to leave with.
+pub fn parse() -> Result<Cli, ExitCode> {
+    Cli::try_parse().map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // A reader that has seen enough, such as `head`, is no failure.
+            let _ = error.print();
+            Exit::Done.into()
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            Exit::Usage.into()
+        }
+        _ => {
+            let _ = io::stderr().write_all(in_our_form(&error.render().to_string()).as_bytes());
+            if is_run(std::env::args_os()) { Exit::RunFailed } else { Exit::Usage }.into()
+        }
+    })
+}
+
+/// `error: what` and the paragraphs below it, as `gpu-balloon: what` and hints.
+fn in_our_form(rendered: &str) -> String {
+    let mut text = String::new();
+    for line in rendered.lines().filter(|line| !line.trim().is_empty()) {
+        let line = line.trim_start();
+        let (label, rest) = match line.split_once(": ") {
+            Some(("error", rest)) => ("gpu-balloon: ", rest),
+            Some(("tip", rest)) => ("hint: ", rest),
+            Some(("Usage", rest)) => ("usage: ", rest),
+            _ if line.starts_with("For more information") => ("hint: ", "`--help` says more"),
+            _ => ("  ", line),
+        };
+        text.push_str(label);
+        text.push_str(rest);
+        text.push('\n');
+    }
+    text
+}
+
+/// Whether the verb is `run`, whose small exit codes belong to the command it wraps.
+fn is_run(arguments: impl Iterator<Item = OsString>) -> bool {
+    arguments.skip(1).find(|argument| !argument.as_encoded_bytes().starts_with(b"-")).is_some_and(|verb| verb == "run")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_takes_our_form() {
+        let rendered = "error: unexpected argument '--foo' found\n\n  tip: to pass it, use '-- --foo'\n\n\
+                        Usage: gpu-balloon hold [OPTIONS]\n\nFor more information, try '--help'.\n";
+        assert_eq!(
+            in_our_form(rendered),
+            "gpu-balloon: unexpected argument '--foo' found\nhint: to pass it, use '-- --foo'\n\
+             usage: gpu-balloon hold [OPTIONS]\nhint: `--help` says more\n"
+        );
+    }
+
+    #[test]
+    fn the_verb_is_the_first_word_that_is_no_option() {
+        let is_run = |line: &str| is_run(line.split(' ').map(OsString::from));
+        assert!(is_run("gpu-balloon run --reserve 0 -- true"));
+        assert!(is_run("gpu-balloon -v run"));
+        assert!(!is_run("gpu-balloon hold --name run"));
+        assert!(!is_run("gpu-balloon"));
+    }
+}
