@@ -40,7 +40,9 @@ impl RuntimeDirectory {
     pub fn open() -> Result<Self, DirectoryError> {
         let user = rustix::process::geteuid().as_raw();
         let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
-        let path = match runtime.filter(|path| path.is_dir()) {
+        // Under `sudo -E` it is the caller's: a directory of root's in there would lock the caller out of it.
+        let is_own = |path: &PathBuf| fs::metadata(path).is_ok_and(|found| found.is_dir() && found.uid() == user);
+        let path = match runtime.filter(is_own) {
             Some(runtime) => runtime.join("gpu-balloon"),
             None => std::env::temp_dir().join(format!("gpu-balloon-{user}")),
         };

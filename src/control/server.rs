@@ -76,20 +76,17 @@ impl Server {
 
     /// Accepts, reads and writes whatever can be done without waiting. Returns the requests that are complete.
     pub fn turn(&mut self) -> Vec<(Asker, Request)> {
-        while let Ok((stream, _)) = self.listener.accept() {
-            self.admit(stream);
-        }
         let now = Instant::now();
         let mut requests = Vec::new();
-        self.connections.retain_mut(|connection| match connection.turn(now) {
-            Turn::Keep => true,
-            Turn::Close => false,
-            Turn::Asked(request) => {
-                requests.push((connection.asker, request));
-                true
+        self.connections.retain_mut(|connection| connection.keep(now, &mut requests));
+        loop {
+            match self.listener.accept() {
+                Ok((stream, _)) => self.admit(stream, now, &mut requests),
+                // No descriptor left: the oldest silent peer gives up its own, or poll(2) would report the listener for ever.
+                Err(error) if error.raw_os_error() == Some(libc::EMFILE) && self.evict() => {}
+                Err(_) => return requests,
             }
-        });
-        requests
+        }
     }
 
     /// Answers a request. A peer that has gone away loses its answer.
@@ -102,20 +99,27 @@ impl Server {
         }
     }
 
-    fn admit(&mut self, stream: UnixStream) {
+    /// Takes a newcomer in and reads what it has sent, so that whoever asks at once is heard before anyone newer comes.
+    fn admit(&mut self, stream: UnixStream, now: Instant, requests: &mut Vec<(Asker, Request)>) {
         if !is_allowed(&stream) || stream.set_nonblocking(true).is_err() {
             return;
         }
-        if self.connections.len() >= MAX_CONNECTIONS {
-            let silent =
-                self.connections.iter().position(|connection| matches!(connection.state, State::Asking { .. }));
-            let Some(silent) = silent else { return };
-            self.connections.remove(silent);
+        if self.connections.len() >= MAX_CONNECTIONS && !self.evict() {
+            return;
         }
         let asker = Asker(self.next);
         self.next += 1;
-        let state = State::Asking { text: Vec::new(), until: Instant::now() + PATIENCE };
-        self.connections.push(Connection { asker, stream, state });
+        let state = State::Asking { text: Vec::new(), until: now + PATIENCE };
+        let mut connection = Connection { asker, stream, state };
+        if connection.keep(now, requests) {
+            self.connections.push(connection);
+        }
+    }
+
+    /// Drops the oldest connection that has not asked anything yet; says whether there was one.
+    fn evict(&mut self) -> bool {
+        let silent = self.connections.iter().position(|connection| matches!(connection.state, State::Asking { .. }));
+        silent.map(|silent| self.connections.remove(silent)).is_some()
     }
 }
 
@@ -132,6 +136,18 @@ enum Turn {
 }
 
 impl Connection {
+    /// Does what can be done now; says whether the connection is still of use.
+    fn keep(&mut self, now: Instant, requests: &mut Vec<(Asker, Request)>) -> bool {
+        match self.turn(now) {
+            Turn::Keep => true,
+            Turn::Close => false,
+            Turn::Asked(request) => {
+                requests.push((self.asker, request));
+                true
+            }
+        }
+    }
+
     /// `None` while the holder has the request: a hang-up, which poll(2) always reports, could not be acted on.
     fn wants(&self) -> Option<PollFlags> {
         match self.state {

@@ -18,7 +18,7 @@ impl Holder {
             state: self.state,
             started_at: Some(humantime::format_rfc3339_seconds(self.started_at).to_string()),
             ends_at: self.ends.map(|(_, at)| humantime::format_rfc3339_seconds(at).to_string()),
-            gpus: self.seats.iter().map(|seat| self.describe_seat(seat)).collect(),
+            gpus: self.seats.iter().filter(|seat| !seat.is_released).map(|seat| self.describe_seat(seat)).collect(),
             place_in_line: None,
             log: self.plan.log.clone(),
         }

@@ -43,10 +43,11 @@ pub struct Holder {
     resizes: resize::Queue,
 }
 
-/// One GPU of the holder.
+/// One GPU of the holder. It keeps its place, by which its worker reports, also when its part is released.
 struct Seat {
     wanted: Wanted,
     worker: Option<Worker>,
+    is_released: bool,
 }
 
 /// What a watcher of the inflation sees of one GPU.
@@ -80,9 +81,21 @@ impl Seat {
         self.worker.as_ref().map_or(ByteSize::ZERO, |worker| ByteSize::new(worker.gauge.job.load(Ordering::Relaxed)))
     }
 
+    fn has_part_on(&self, gpu: GpuUuid) -> bool {
+        self.uuid() == gpu && !self.is_released
+    }
+
     fn tell(&self, order: Order) {
         if let Some(worker) = &self.worker {
             worker.tell(order);
+        }
+    }
+
+    /// Ends the worker, which has reported that everything is freed.
+    fn give_up(&mut self) {
+        self.is_released = true;
+        if let Some(worker) = self.worker.take() {
+            worker.join();
         }
     }
 }
@@ -108,7 +121,8 @@ impl Holder {
                 (None, None)
             }
         };
-        let seats = plan.gpus.iter().map(|wanted| Seat { wanted: wanted.clone(), worker: None }).collect();
+        let seats =
+            plan.gpus.iter().map(|wanted| Seat { wanted: wanted.clone(), worker: None, is_released: false }).collect();
         Ok(Self {
             plan,
             name,
@@ -133,6 +147,7 @@ impl Holder {
         self.seats.iter().fold(ByteSize::ZERO, |sum, seat| sum.saturating_add(seat.held()))
     }
 
+    /// The ordinals of its GPUs.
     pub fn ordinals(&self) -> Vec<u32> {
         self.seats.iter().map(Seat::ordinal).collect()
     }
@@ -304,9 +319,7 @@ impl Holder {
                     released.freed = released.freed.saturating_add(freed);
                     let seat = &mut self.seats[index];
                     released.failures.extend(outcome.err().map(|error| (seat.ordinal(), error)));
-                    if let Some(worker) = seat.worker.take() {
-                        worker.join();
-                    }
+                    seat.give_up();
                 }
                 Event::Signal(received) if self.events.signals.would_end_us(&received) => {
                     released.cut_short = Some(received);

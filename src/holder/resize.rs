@@ -62,7 +62,7 @@ impl Holder {
 
     /// Releases the part on `gpus`. Says whether nothing else is left, so that the whole balloon is to be let go.
     pub(super) fn release_part(&mut self, asker: Asker, gpus: &[GpuUuid]) -> bool {
-        if let Some(foreign) = gpus.iter().find(|gpu| self.seats.iter().all(|seat| seat.uuid() != **gpu)) {
+        if let Some(foreign) = gpus.iter().find(|gpu| !self.seats.iter().any(|seat| seat.has_part_on(**gpu))) {
             self.events.answer(asker, Answer::Refused { error: format!("the balloon has no part on {foreign}") });
             return false;
         }
@@ -71,7 +71,7 @@ impl Holder {
             self.events.answer(asker, Answer::Refused { error });
             return false;
         }
-        if self.seats.iter().all(|seat| seat.worker.is_none() || gpus.contains(&seat.uuid())) {
+        if self.seats.iter().all(|seat| seat.is_released || gpus.contains(&seat.uuid())) {
             self.released_by.push(asker);
             return true;
         }
@@ -123,17 +123,11 @@ impl Holder {
     }
 
     fn part_released(&mut self, index: usize, freed: ByteSize) {
-        let seat = &mut self.seats[index];
-        if let Some(worker) = seat.worker.take() {
-            worker.join();
-        }
+        self.seats[index].give_up();
         if let Some(at) = self.resizes.releasing.iter().position(|(released, _)| *released == index)
             && let (_, Some(asker)) = self.resizes.releasing.remove(at)
         {
             self.events.answer(asker, Answer::Released { bytes: freed.bytes() });
-        }
-        if self.resizes.releasing.is_empty() {
-            self.seats.retain(|seat| seat.worker.is_some());
         }
     }
 
@@ -159,7 +153,7 @@ impl Holder {
         let mut parts = Vec::new();
         for (uuid, text) in &wish.changes {
             let refused = |error: String| Answer::Refused { error };
-            let seat = self.seats.iter().position(|seat| seat.uuid() == *uuid && seat.worker.is_some());
+            let seat = self.seats.iter().position(|seat| seat.has_part_on(*uuid));
             let seat = seat.ok_or_else(|| refused(format!("the balloon has no part on {uuid}")))?;
             let change: Change = text.parse().map_err(|error: units::SpecError| refused(error.to_string()))?;
             let view = self.seats[seat].worker.as_ref().and_then(|worker| worker.view());
