@@ -58,6 +58,16 @@ impl CudaError {
         self.is(CUresult::CUDA_ERROR_OUT_OF_MEMORY)
     }
 
+    #[cfg(test)]
+    pub fn out_of_memory() -> Self {
+        Self { code: CUresult::CUDA_ERROR_OUT_OF_MEMORY as c_int, name: "CUDA_ERROR_OUT_OF_MEMORY".to_owned() }
+    }
+
+    #[cfg(test)]
+    pub fn launch_failed() -> Self {
+        Self { code: CUresult::CUDA_ERROR_LAUNCH_FAILED as c_int, name: "CUDA_ERROR_LAUNCH_FAILED".to_owned() }
+    }
+
     pub fn is_no_device(&self) -> bool {
         self.is(CUresult::CUDA_ERROR_NO_DEVICE)
     }
