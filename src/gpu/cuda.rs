@@ -105,6 +105,17 @@ pub enum ComputeMode {
     ExclusiveProcess,
 }
 
+impl fmt::Display for ComputeMode {
+    /// As nvidia-smi spells it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Default => "Default",
+            Self::Prohibited => "Prohibited",
+            Self::ExclusiveProcess => "Exclusive_Process",
+        })
+    }
+}
+
 /// Declares the table of the driver's functions and how it is filled, so that a name stands once.
 macro_rules! functions {
     ($($field:ident: $symbol:literal ($($argument:ty),*);)*) => {

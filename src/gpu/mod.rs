@@ -9,7 +9,7 @@ mod visible;
 pub use cuda::{
     CallError, Chunk, ComputeMode, Context, CudaError, Device, Driver, DriverError, GRANULARITY, order_by_pci_bus,
 };
-pub use nvml::{GpuProcess, Nvml, NvmlError};
+pub use nvml::{GpuProcess, MemoryUse, Nvml, NvmlError};
 pub use select::{GpuSelector, SelectError, Selection};
 pub use uuid::GpuUuid;
 pub use visible::{Kind, Known, VARIABLE as VISIBLE_DEVICES, Visibility, Visible, VisibleDevices};
