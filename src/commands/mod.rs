@@ -10,6 +10,7 @@ mod holders;
 mod plan;
 mod release;
 mod resize;
+mod status;
 mod talk;
 pub mod usage;
 
@@ -26,7 +27,8 @@ impl Command {
             Self::Resize(resize) => resize.run(),
             Self::Release(release) => release.run(quiet),
             Self::Completions(completions) => completions.run(),
-            Self::Run(_) | Self::Status(_) | Self::Doctor(_) => Err(Failure::usage(anyhow::anyhow!("not built yet"))),
+            Self::Status(status) => status.run(quiet),
+            Self::Run(_) | Self::Doctor(_) => Err(Failure::usage(anyhow::anyhow!("not built yet"))),
         }
     }
 }
