@@ -108,6 +108,13 @@ pub struct Reservation {
     #[arg(long, env = "GPU_BALLOON_BEST_EFFORT")]
     pub best_effort: bool,
 
+    /// Hold without a CUDA context: no overhead and no power, but nvidia-smi names no process for the memory
+    ///
+    /// A context costs device memory of its own, keeps the GPU's clocks up, and wakes a thread of the driver ten times a
+    /// second. Without one the memory is held just as firmly; `gpu-balloon status` still tells who holds it. Needs NVML.
+    #[arg(long, env = "GPU_BALLOON_CONTEXTLESS")]
+    pub contextless: bool,
+
     /// Write the ready line to this file descriptor as well
     #[arg(long, value_name = "N", env = "GPU_BALLOON_READY_FD", value_parser = clap::value_parser!(i32).range(0..))]
     pub ready_fd: Option<i32>,
