@@ -10,7 +10,9 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ptr;
 
-use cudarc::driver::sys::{CUcontext, CUctx_flags, CUdevice, CUdevice_attribute, CUdeviceptr, CUresult, CUuuid};
+use cudarc::driver::sys::{
+    CUcontext, CUctx_flags, CUdevice, CUdevice_attribute, CUdeviceptr, CUlimit, CUresult, CUuuid,
+};
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 
 use crate::gpu::{GpuUuid, Memory};
@@ -154,6 +156,7 @@ functions! {
     context_retain: c"cuDevicePrimaryCtxRetain" (*mut CUcontext, CUdevice);
     context_release: c"cuDevicePrimaryCtxRelease_v2" (CUdevice);
     context_current: c"cuCtxSetCurrent" (CUcontext);
+    context_limit: c"cuCtxSetLimit" (CUlimit, usize);
     memory_info: c"cuMemGetInfo_v2" (*mut usize, *mut usize);
     memory_allocate: c"cuMemAlloc_v2" (*mut CUdeviceptr, usize);
     memory_free: c"cuMemFree_v2" (CUdeviceptr);
@@ -319,7 +322,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// Creates the context and makes it current. It costs device memory (some hundred MB) until dropped.
+    /// Creates the context and makes it current. It costs device memory (263 MB on an H100) until dropped.
     pub fn open(device: &Device) -> Result<Self, CallError> {
         let functions = &device.driver.functions;
         // A waiting thread must sleep, not spin. Ignored if the context is already active, so the answer is not needed.
@@ -335,7 +338,21 @@ impl Context {
         // SAFETY: the context was retained above and lives until `opened` is dropped.
         let result = unsafe { (functions.context_current)(context) };
         device.driver.check("cuCtxSetCurrent", result)?;
+        opened.trim();
         Ok(opened)
+    }
+
+    /// Gives back what the context keeps for kernels, of which there will be none: half of its device memory on an H100.
+    fn trim(&self) {
+        for limit in
+            [CUlimit::CU_LIMIT_STACK_SIZE, CUlimit::CU_LIMIT_PRINTF_FIFO_SIZE, CUlimit::CU_LIMIT_MALLOC_HEAP_SIZE]
+        {
+            // SAFETY: takes no pointer, and the context is current on this thread.
+            let result = unsafe { (self.device.driver.functions.context_limit)(limit, 0) };
+            if let Err(error) = self.device.driver.check("cuCtxSetLimit", result) {
+                tracing::debug!(gpu = %self.device.uuid, ?limit, %error, "context not trimmed");
+            }
+        }
     }
 
     /// Free and total memory of the GPU as the driver reports them.
