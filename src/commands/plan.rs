@@ -7,7 +7,7 @@ use crate::control::name::Name;
 use crate::exit::Exit;
 use crate::gpu::{CallError, ComputeMode, Device, Driver, DriverError, GpuSelector, Kind, Known, Nvml, SelectError};
 use crate::gpu::{Selection, VISIBLE_DEVICES, Visibility, Visible, VisibleDevices};
-use crate::holder::worker::OnShort;
+use crate::holder::worker::{Backing, OnShort};
 use crate::holder::{Plan, Wanted};
 use crate::units::{Amount, ByteSize};
 
@@ -46,6 +46,7 @@ pub fn plan(options: &Reservation, command: String) -> Result<Planned, Failure> 
         reason: options.reason.clone(),
         command,
         gpus: wanted,
+        backing: if options.contextless { Backing::Contextless } else { Backing::Context },
         chunk_size: options.chunk_size,
         on_short: if options.best_effort { OnShort::Keep } else { OnShort::GiveBack },
         timeout: options.timeout,

@@ -49,7 +49,7 @@ impl RuntimeDirectory {
         Self::open_at(path, user)
     }
 
-    fn open_at(path: PathBuf, user: u32) -> Result<Self, DirectoryError> {
+    pub(super) fn open_at(path: PathBuf, user: u32) -> Result<Self, DirectoryError> {
         match fs::DirBuilder::new().mode(0o700).create(&path) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}

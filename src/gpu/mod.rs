@@ -1,13 +1,16 @@
 //! The GPUs: their identity, which of them are visible and chosen, the CUDA driver API and NVML.
 
+mod contextless;
 mod cuda;
 mod nvml;
 mod select;
 mod uuid;
 mod visible;
 
+pub use contextless::Contextless;
 pub use cuda::{
-    CallError, Chunk, ComputeMode, Context, CudaError, Device, Driver, DriverError, GRANULARITY, order_by_pci_bus,
+    CallError, Chunk, ComputeMode, Context, CudaError, Device, Driver, DriverError, GRANULARITY, Handle,
+    order_by_pci_bus,
 };
 pub use nvml::{GpuProcess, MemoryUse, Nvml, NvmlError};
 pub use select::{GpuSelector, SelectError, Selection};

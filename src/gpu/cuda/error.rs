@@ -9,6 +9,9 @@ use super::LIBRARY;
 
 /// `CUDA_ERROR_DEVICE_UNAVAILABLE`, which the types of this CUDA version do not have yet.
 const DEVICE_UNAVAILABLE: c_int = 46;
+
+/// No code of CUDA's, which are all positive.
+const NOT_CUDA: c_int = -1;
 /// Why the driver cannot be used at all.
 #[derive(Debug, thiserror::Error)]
 pub enum DriverError {
@@ -28,6 +31,13 @@ pub enum DriverError {
 pub struct CallError {
     pub call: &'static str,
     pub error: CudaError,
+}
+
+impl CallError {
+    /// A question that CUDA answers only with a context, and that NVML failed to answer.
+    pub(in crate::gpu) fn of_nvml(error: String) -> Self {
+        Self { call: "NVML", error: CudaError { code: NOT_CUDA, name: error } }
+    }
 }
 
 /// An error code of the driver, with the driver's own name for it.

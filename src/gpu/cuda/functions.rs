@@ -2,7 +2,10 @@
 
 use std::ffi::{c_char, c_int, c_uint};
 
-use cudarc::driver::sys::{CUcontext, CUdevice, CUdevice_attribute, CUdeviceptr, CUlimit, CUuuid};
+use cudarc::driver::sys::{
+    CUcontext, CUdevice, CUdevice_attribute, CUdeviceptr, CUlimit, CUmemAllocationProp, CUmemGenericAllocationHandle,
+    CUuuid,
+};
 use libloading::os::unix::Library;
 
 use super::DriverError;
@@ -49,4 +52,6 @@ functions! {
     memory_info: c"cuMemGetInfo_v2" (*mut usize, *mut usize);
     memory_allocate: c"cuMemAlloc_v2" (*mut CUdeviceptr, usize);
     memory_free: c"cuMemFree_v2" (CUdeviceptr);
+    handle_create: c"cuMemCreate" (*mut CUmemGenericAllocationHandle, usize, *const CUmemAllocationProp, u64);
+    handle_release: c"cuMemRelease" (CUmemGenericAllocationHandle);
 }

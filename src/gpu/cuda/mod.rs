@@ -9,6 +9,7 @@ mod context;
 mod device;
 mod error;
 mod functions;
+mod handle;
 
 use std::ffi::{CStr, c_int};
 use std::ptr;
@@ -20,6 +21,7 @@ pub use context::{Chunk, Context};
 pub use device::{ComputeMode, Device};
 pub use error::{CallError, CudaError, DriverError};
 use functions::Functions;
+pub use handle::Handle;
 
 use crate::units::ByteSize;
 
