@@ -14,9 +14,8 @@ use crate::gpu::{GpuUuid, Selection, Visible};
 /// How long a holder that lives may take to say something.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The holders that live, and the directory they are found in.
+/// The holders that live: this user's, and for root everybody's.
 pub struct Holders {
-    directory: RuntimeDirectory,
     entries: Vec<Entry>,
 }
 
@@ -24,9 +23,12 @@ impl Holders {
     /// Looks them up.
     pub fn live() -> Result<Self, Failure> {
         let failed = |error| Failure::new(Exit::Failed, error);
-        let directory = RuntimeDirectory::open().map_err(failed)?;
-        let entries = registry::live(&directory).map_err(failed)?;
-        Ok(Self { directory, entries })
+        let own = RuntimeDirectory::open().map_err(failed)?;
+        let mut entries = registry::live(&own).map_err(failed)?;
+        for directory in RuntimeDirectory::of_others() {
+            entries.extend(registry::live(&directory).unwrap_or_default());
+        }
+        Ok(Self { entries })
     }
 
     pub fn all(&self) -> &[Entry] {
@@ -46,7 +48,7 @@ impl Holders {
 
     /// Sends a request; its answer can be awaited beside others.
     pub fn ask(&self, holder: &Entry, request: &Request) -> Result<Pending, Failure> {
-        ask(&self.directory, &holder.name, request, Instant::now() + PATIENCE).map_err(|error| silent(holder, error))
+        ask(&holder.directory, &holder.name, request, Instant::now() + PATIENCE).map_err(|error| silent(holder, error))
     }
 
     /// The balloon as its holder describes it.

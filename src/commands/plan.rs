@@ -2,7 +2,7 @@
 //! memory.
 
 use crate::cli::Reservation;
-use crate::commands::failure::Failure;
+use crate::commands::failure::{Failure, no_gpu_hint};
 use crate::control::name::Name;
 use crate::exit::Exit;
 use crate::gpu::{CallError, ComputeMode, Device, Driver, DriverError, GpuSelector, Kind, Known, Nvml, SelectError};
@@ -99,9 +99,9 @@ fn refused(selectors: &[GpuSelector], error: SelectError) -> Failure {
     let whole = Nvml::open().ok().and_then(|nvml| nvml.known().ok()).map(|known| visible_devices().apply(&known));
     let error = whole.and_then(|visibility| visibility.select(selectors).err()).unwrap_or(error);
     match error {
-        SelectError::NoneVisible(_) => Failure::new(Exit::NoGpu, error)
-            .context("no usable driver or GPU")
-            .hint("see whether nvidia-smi shows a GPU, and whether CUDA_VISIBLE_DEVICES hides it"),
+        SelectError::NoneVisible(_) => {
+            Failure::new(Exit::NoGpu, error).context("no usable driver or GPU").hint(no_gpu_hint())
+        }
         error => Failure::usage(error),
     }
 }

@@ -21,7 +21,7 @@ pub enum DriverError {
     TooOld { symbol: &'static str },
     #[error("cuInit failed: {error} (library: {library})")]
     Init { error: CudaError, library: String },
-    #[error("the driver shows no GPU")]
+    #[error("the driver shows no GPU (CUDA_ERROR_NO_DEVICE)")]
     NoGpu,
 }
 
