@@ -7,6 +7,7 @@ mod detach;
 mod failure;
 mod hold;
 mod holders;
+mod machine;
 mod plan;
 mod release;
 mod resize;

@@ -1,7 +1,6 @@
 //! `gpu-balloon status`: shows GPUs, balloons and who holds the rest. Creates no CUDA context.
 
 mod holders;
-mod machine;
 mod survey;
 mod view;
 mod watch;

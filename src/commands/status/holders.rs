@@ -1,10 +1,9 @@
-//! This user's balloons, as their holders describe them: all are asked at once, and share one deadline.
+//! The balloons as their holders describe them: all are asked at once, and share one deadline.
 
 use std::time::{Duration, Instant};
 
 use crate::control::client::{ClientError, Pending, ask};
-use crate::control::directory::RuntimeDirectory;
-use crate::control::registry::{Entry, Registration};
+use crate::control::registry::Entry;
 use crate::control::wire::{Answer, Balloon, Request};
 
 /// A holder that lives answers within a few milliseconds, however busy it is. Those that are stopped cost this much, all
@@ -21,51 +20,47 @@ pub struct Asked {
 }
 
 /// What came back from one holder.
-pub enum Heard {
-    Balloon(Box<Balloon>),
-    /// The holder lives, but tells nothing: this is what it registered, and why.
-    Silence {
-        name: String,
-        registration: Option<Registration>,
-        why: ClientError,
-    },
+pub struct Heard {
+    pub entry: Entry,
+    pub answer: Result<Balloon, ClientError>,
 }
 
 /// Asks the holders of `entries` to describe themselves. The answers can be awaited while other work is done.
-pub fn ask_all(directory: &RuntimeDirectory, entries: &[Entry]) -> Asked {
+pub fn ask_all(entries: &[Entry]) -> Asked {
     let deadline = Instant::now() + PATIENCE;
     let ask_one = |entry: &Entry| {
-        let pending = ask(directory, &entry.name, &Request::Status, deadline.min(Instant::now() + CONNECTING));
-        (entry.clone(), pending)
+        let until = deadline.min(Instant::now() + CONNECTING);
+        (entry.clone(), ask(&entry.directory, &entry.name, &Request::Status, until))
     };
     Asked { holders: entries.iter().map(ask_one).collect(), deadline }
-}
-
-impl Heard {
-    /// What a person should know of a holder that tells nothing.
-    pub fn note(&self) -> Option<String> {
-        let Self::Silence { name, registration, why } = self else { return None };
-        let pid = registration.as_ref().map(|registration| registration.pid);
-        let hint = match (why, pid) {
-            (ClientError::Silent, Some(pid)) => format!("; if it is stopped, `kill -CONT {pid}` lets it go on"),
-            _ => String::new(),
-        };
-        let who = pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
-        Some(format!("balloon `{name}`{who}: {why}{hint}"))
-    }
 }
 
 impl Asked {
     /// Waits for the answers. A holder that ended meanwhile has no balloon left to show.
     pub fn answers(self) -> Vec<Heard> {
         let deadline = self.deadline;
-        let hear = |(entry, pending): (Entry, Result<Pending, ClientError>)| match pending
-            .and_then(|pending| pending.answer(Some(deadline)))
-        {
-            Ok(Answer::Status { balloon }) => Some(Heard::Balloon(Box::new(balloon))),
-            Ok(_) | Err(ClientError::Ended) => None,
-            Err(why) => Some(Heard::Silence { name: entry.name, registration: entry.registration, why }),
+        let hear = |(entry, pending): (Entry, Result<Pending, ClientError>)| {
+            let answer = match pending.and_then(|pending| pending.answer(Some(deadline))) {
+                Ok(Answer::Status { balloon }) => Ok(balloon),
+                Ok(_) | Err(ClientError::Ended) => return None,
+                Err(why) => Err(why),
+            };
+            Some(Heard { entry, answer })
         };
         self.holders.into_iter().filter_map(hear).collect()
+    }
+}
+
+impl Heard {
+    /// What a person should know of a holder that tells nothing.
+    pub fn note(&self) -> Option<String> {
+        let Err(why) = &self.answer else { return None };
+        let pid = self.entry.registration.as_ref().map(|registration| registration.pid);
+        let hint = match (why, pid) {
+            (ClientError::Silent, Some(pid)) => format!("; if it is stopped, `kill -CONT {pid}` lets it go on"),
+            _ => String::new(),
+        };
+        let who = pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+        Some(format!("balloon `{}`{who}: {why}{hint}", self.entry.name))
     }
 }

@@ -1,10 +1,9 @@
 //! What there is to show, gathered from NVML, the holders and `/proc`, and cut down to what is wanted.
 
 use super::holders::ask_all;
-use super::machine::{Machine, NoGpus};
 use super::view::View;
 use crate::commands::Failure;
-use crate::control::directory::{DirectoryError, RuntimeDirectory};
+use crate::commands::machine::{Machine, NoGpus};
 use crate::control::registry::{self, Entry};
 use crate::exit::Exit;
 use crate::gpu::{GpuSelector, Nvml, Selection};
@@ -39,16 +38,14 @@ impl Survey {
     /// What is wanted does not exist, or there is neither a GPU nor a balloon to show.
     pub fn look(&mut self, wanted: &Wanted) -> Result<Found, Failure> {
         let mut notes = Vec::new();
-        let (asked, entries) = match registered() {
-            Ok((directory, entries)) => (Some(ask_all(&directory, &entries)), entries),
-            Err(error) => {
-                notes.push(format!("your balloons are not shown: {:#}", anyhow::Error::new(error)));
-                (None, Vec::new())
-            }
-        };
+        let entries = registry::manageable().unwrap_or_else(|error| {
+            notes.push(format!("your balloons are not shown: {:#}", anyhow::Error::new(error)));
+            Vec::new()
+        });
+        let asked = ask_all(&entries);
         // NVML is read while the holders answer.
         let machine = self.machine();
-        let heard = asked.map(|asked| asked.answers()).unwrap_or_default();
+        let heard = asked.answers();
         let machine = match machine {
             Ok(machine) => machine,
             Err(none) if !wanted.gpus.is_empty() || wanted.name.is_none() && heard.is_empty() => {
@@ -80,23 +77,17 @@ impl Survey {
     }
 }
 
-fn registered() -> Result<(RuntimeDirectory, Vec<Entry>), DirectoryError> {
-    let directory = RuntimeDirectory::open()?;
-    let entries = registry::live(&directory)?;
-    Ok((directory, entries))
-}
-
 /// Keeps the balloon that `text` names, which may be another user's holder by its pid, and the GPUs it is on.
 fn keep_balloon(snapshot: &mut Snapshot, entries: &[Entry], text: &str) -> Result<(), Failure> {
-    let name = match registry::find(entries, text) {
-        Ok(entry) => entry.name.clone(),
-        Err(_) if snapshot.balloons.iter().any(|balloon| balloon.name == text) => text.to_owned(),
+    let (name, pid) = match registry::find(entries, text) {
+        Ok(entry) => (entry.name.as_str(), entry.registration.as_ref().map(|registration| registration.pid)),
+        Err(_) if snapshot.balloons.iter().any(|balloon| balloon.name == text) => (text, text.parse().ok()),
         Err(error) => {
             let failure = Failure::new(Exit::NoSuchBalloon, error);
             return Err(failure.hint("`gpu-balloon status` lists the balloons"));
         }
     };
-    snapshot.balloons.retain(|balloon| balloon.name == name);
+    snapshot.balloons.retain(|balloon| balloon.name == name && (pid.is_none() || balloon.pid == pid));
     let parts = || snapshot.balloons.iter().flat_map(|balloon| &balloon.parts);
     snapshot.gpus.retain(|gpu| parts().any(|part| part.uuid == gpu.uuid));
     Ok(())

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use super::holders::Heard;
-use super::machine::{Machine, Reading};
+use crate::commands::machine::{Machine, Reading};
 use crate::control::client::ClientError;
-use crate::control::registry::Registration;
+use crate::control::registry::Entry;
 use crate::control::wire::{self, State};
 use crate::gpu::GpuUuid;
 use crate::process::{Process, Processes};
@@ -19,7 +19,7 @@ const PROGRAM: &str = env!("CARGO_PKG_NAME");
 /// The machine as this user sees it.
 pub struct View<'a> {
     machine: &'a Machine,
-    /// What the system tells of the processes on the GPUs, this user's holders left out: the registry knows those.
+    /// What the system tells of the processes on the GPUs, registered holders left out.
     processes: BTreeMap<u32, Process>,
     look_up: &'a mut Processes,
 }
@@ -31,8 +31,7 @@ impl<'a> View<'a> {
 
     /// The GPUs, and the balloons: first those that were heard of, then those that only NVML shows.
     pub fn of(mut self, heard: Vec<Heard>) -> Snapshot {
-        let user = self.look_up.user(rustix::process::getuid().as_raw());
-        let mut balloons: Vec<Balloon> = heard.into_iter().map(|heard| self.heard(heard, &user)).collect();
+        let mut balloons: Vec<Balloon> = heard.into_iter().map(|heard| self.heard(heard)).collect();
         for pid in self.machine.pids() {
             if !balloons.iter().any(|balloon| balloon.pid == Some(pid)) {
                 self.processes.insert(pid, self.look_up.look_up(pid));
@@ -45,25 +44,26 @@ impl<'a> View<'a> {
         Snapshot { gpus, balloons }
     }
 
-    fn heard(&self, heard: Heard, user: &str) -> Balloon {
-        match heard {
-            Heard::Balloon(balloon) => self.described(*balloon, user),
-            Heard::Silence { name, registration, why } => {
+    fn heard(&mut self, heard: Heard) -> Balloon {
+        let owner = heard.entry.directory.owner();
+        let balloon = match heard.answer {
+            Ok(balloon) => self.described(balloon),
+            Err(why) => {
                 // Of another version's holder no more is known than that it lives.
                 let answers = matches!(why, ClientError::OtherVersion(_) | ClientError::Garbled(_));
-                let state = (!answers).then_some(State::Unresponsive);
-                self.registered(name, registration, state, user)
+                self.registered(heard.entry, (!answers).then_some(State::Unresponsive))
             }
-        }
+        };
+        Balloon { user: Some(self.look_up.user(owner)), is_own: owner == rustix::process::getuid().as_raw(), ..balloon }
     }
 
-    fn described(&self, balloon: wire::Balloon, user: &str) -> Balloon {
+    fn described(&self, balloon: wire::Balloon) -> Balloon {
         let pid = balloon.pid;
         let parts = balloon.gpus.iter().map(|gpu| self.part(gpu, pid)).collect();
         Balloon {
             name: balloon.name,
             pid: Some(pid),
-            user: Some(user.to_owned()),
+            user: balloon.user,
             command: balloon.command,
             reason: balloon.reason,
             state: Some(balloon.state),
@@ -77,20 +77,14 @@ impl<'a> View<'a> {
     }
 
     /// A holder that tells nothing now: its registration tells who it is, NVML what it has.
-    fn registered(
-        &self,
-        name: String,
-        registration: Option<Registration>,
-        state: Option<State>,
-        user: &str,
-    ) -> Balloon {
-        let known = registration.as_ref();
+    fn registered(&self, entry: Entry, state: Option<State>) -> Balloon {
+        let known = entry.registration.as_ref();
         let pid = known.map(|known| known.pid);
         let gpus = known.map(|known| known.gpus.clone()).unwrap_or_default();
         Balloon {
-            name,
+            name: entry.name,
             pid,
-            user: Some(user.to_owned()),
+            user: None,
             command: known.and_then(|known| known.command.clone()),
             reason: known.and_then(|known| known.reason.clone()),
             state,
