@@ -49,6 +49,7 @@ pub struct Reading {
     pub memory: Option<MemoryUse>,
     pub utilization_percent: Option<u32>,
     pub compute_mode: Option<ComputeMode>,
+    pub is_mig_enabled: Option<bool>,
     pub processes: Vec<GpuProcess>,
 }
 
@@ -110,8 +111,24 @@ impl Reading {
             memory: nvml.memory(uuid).ok(),
             utilization_percent: nvml.utilization(uuid).ok(),
             compute_mode: nvml.compute_mode(uuid).ok(),
+            is_mig_enabled: nvml.mig_enabled(uuid).ok(),
             processes: nvml.processes(uuid).unwrap_or_default(),
             known,
+        }
+    }
+
+    /// One of which NVML tells nothing more.
+    #[cfg(test)]
+    pub fn unread(known: Known) -> Self {
+        Self {
+            known,
+            index: None,
+            name: None,
+            memory: None,
+            utilization_percent: None,
+            compute_mode: None,
+            is_mig_enabled: None,
+            processes: Vec::new(),
         }
     }
 }

@@ -4,6 +4,7 @@ mod announce;
 mod blockers;
 mod completions;
 mod detach;
+mod doctor;
 mod failure;
 mod hold;
 mod holders;
@@ -29,7 +30,8 @@ impl Command {
             Self::Release(release) => release.run(quiet),
             Self::Completions(completions) => completions.run(),
             Self::Status(status) => status.run(quiet),
-            Self::Run(_) | Self::Doctor(_) => Err(Failure::usage(anyhow::anyhow!("not built yet"))),
+            Self::Doctor(doctor) => doctor.run(),
+            Self::Run(_) => Err(Failure::usage(anyhow::anyhow!("not built yet"))),
         }
     }
 }

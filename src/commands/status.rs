@@ -41,7 +41,7 @@ fn shown(snapshot: &Snapshot, as_json: bool) -> String {
 }
 
 /// What standard output can show.
-fn look() -> Look {
+pub fn look() -> Look {
     let stdout = io::stdout();
     let is_terminal = stdout.is_terminal();
     let columns = || rustix::termios::tcgetwinsize(&stdout).map_or(0, |size| size.ws_col);
@@ -56,7 +56,7 @@ fn look() -> Look {
 }
 
 /// Writes to standard output. Says whether somebody still reads.
-fn print(text: &str) -> Result<bool, Failure> {
+pub fn print(text: &str) -> Result<bool, Failure> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) => Ok(true),

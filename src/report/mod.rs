@@ -1,7 +1,8 @@
 //! How GPUs and balloons are shown: one file a format. Plain values come in, text goes out; no device, socket or terminal
 //! is asked here.
 
-pub mod bar;
+mod bar;
+pub mod diagnosis;
 pub mod json;
 pub mod progress;
 pub mod table;

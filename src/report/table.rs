@@ -115,7 +115,7 @@ impl Look {
         text.push('\n');
         let shown = parts.iter().filter(|(_, size, _)| !size.is_zero());
         let legend = shown.map(|(kind, _, label)| Item::styled(format!("{} {label}", kind.glyph(self)), kind.style));
-        text + &self.indented(0, &legend.collect::<Vec<_>>())
+        text + &self.flow_indented(INDENT, 0, &legend.collect::<Vec<_>>())
     }
 
     /// The processes in columns, largest first.
@@ -207,14 +207,7 @@ impl Look {
         if let Some(overhead) = part.overhead {
             items.push(Item::plain(format!("{overhead} overhead")));
         }
-        self.indented(INDENT, &items)
-    }
-
-    /// Indented lines of items, those after the first one by `hang` more.
-    fn indented(self, hang: usize, items: &[Item]) -> String {
-        let inner = Look { columns: self.columns.map(|columns| columns.saturating_sub(INDENT)), ..self };
-        let lines = inner.flow(hang, items);
-        lines.lines().map(|line| format!("{}{line}\n", " ".repeat(INDENT))).collect()
+        self.flow_indented(INDENT, INDENT, &items)
     }
 }
 

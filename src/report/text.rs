@@ -72,6 +72,13 @@ impl Look {
         text.push('\n');
         text
     }
+
+    /// The same with `indent` spaces before each line.
+    pub fn flow_indented(&self, indent: usize, hang: usize, items: &[Item]) -> String {
+        let inner = Look { columns: self.columns.map(|columns| columns.saturating_sub(indent)), ..*self };
+        let lines = inner.flow(hang, items);
+        lines.lines().map(|line| format!("{}{line}\n", " ".repeat(indent))).collect()
+    }
 }
 
 /// The text filled up with spaces to `columns`.
