@@ -137,8 +137,8 @@ impl Look {
 
     /// In a container, and under `hidepid`, the driver counts memory of processes that it does not show.
     fn hidden_processes(self, gpu: &Gpu) -> String {
-        let shown = gpu.processes.iter().filter(|process| !process.is_own).map(|process| process.used);
-        let shown = shown.fold(Some(ByteSize::ZERO), |sum, used| Some(sum?.saturating_add(used?)));
+        let mut shown = gpu.processes.iter().filter(|process| !process.is_own).map(|process| process.used);
+        let shown = shown.try_fold(ByteSize::ZERO, |sum, used| Some(sum.saturating_add(used?)));
         let others = gpu.memory.map_or(ByteSize::ZERO, |memory| memory.others());
         match shown.map(|shown| others.saturating_sub(shown)) {
             Some(hidden) if hidden >= UNREMARKABLE => {
