@@ -117,7 +117,7 @@ fn a_common_terminal() {
     let expected = "
 GPU 0  NVIDIA H200  90.0 GB of 140.0 GB used  87 % busy
   ●●●●●●●●●●●●●●●●●●●●●●○○○○○○██▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒···························
-  ● your balloons 40.0 GB + 512.0 MB overhead  ○ others' balloons 10.0 GB
+  ● your balloons 40.0 GB  + 512.0 MB overhead  ○ others' balloons 10.0 GB
   █ your processes 5.0 GB  ▒ others 34.5 GB  · free 49.0 GB
   ▒ pid 4711  bob      30.0 GB  python train.py --lr 3e-4
   █ pid  990  alice     5.0 GB  jupyter-lab
@@ -142,7 +142,8 @@ GPU 0  NVIDIA H200
        90.0 GB of 140.0 GB used
        87 % busy
   ●●●●●●●●●●○○○█▒▒▒▒▒▒▒▒▒·············
-  ● your balloons 40.0 GB + 512.0 MB ov…
+  ● your balloons 40.0 GB
+  + 512.0 MB overhead
   ○ others' balloons 10.0 GB
   █ your processes 5.0 GB
   ▒ others 34.5 GB  · free 49.0 GB
@@ -172,7 +173,7 @@ fn a_wide_terminal() {
     let expected = "
 GPU 0  NVIDIA H200  90.0 GB of 140.0 GB used  87 % busy
   ●●●●●●●●●●●●●●●●●●●●●●●●●●●●●○○○○○○○████▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒···································
-  ● your balloons 40.0 GB + 512.0 MB overhead  ○ others' balloons 10.0 GB  █ your processes 5.0 GB  ▒ others 34.5 GB  · free 49.0 GB
+  ● your balloons 40.0 GB  + 512.0 MB overhead  ○ others' balloons 10.0 GB  █ your processes 5.0 GB  ▒ others 34.5 GB  · free 49.0 GB
   ▒ pid 4711  bob      30.0 GB  python train.py --lr 3e-4
   █ pid  990  alice     5.0 GB  jupyter-lab
   ▒ 4.5 GB  of processes that are not shown to you
