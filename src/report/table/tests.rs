@@ -21,7 +21,7 @@ pub fn gpu() -> Gpu {
         ordinal: Some(0),
         index: Some(0),
         uuid: GPU.to_owned(),
-        pci_bus_id: "00000000:65:00.0".to_owned(),
+        pci_bus_id: Some("00000000:65:00.0".to_owned()),
         name: Some("NVIDIA H200".to_owned()),
         memory: Some(GpuMemory {
             total: gb(140),
