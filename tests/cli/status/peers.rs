@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
 use gpu_sim::GB;
@@ -16,13 +16,13 @@ use crate::harness::{Machine, Running};
 /// Several times what all silent holders together may cost, and less than they would cost one after the other.
 const SOON: Duration = Duration::from_millis(1500);
 
-/// Something that has registered as a holder, and answers with what it was given; with nothing if that is nothing.
+/// Something that has registered as a holder, and answers as it likes. It never hangs up.
 struct Impostor {
     _lock: File,
 }
 
 impl Impostor {
-    fn new(machine: &Machine, name: &str, answer: &'static [u8]) -> Self {
+    fn new(machine: &Machine, name: &str, answer: impl Fn(&mut UnixStream) + Send + 'static) -> Self {
         let directory = machine.registry();
         let _ = fs::DirBuilder::new().mode(0o700).create(&directory);
         let lock = File::create(directory.join(format!("{name}.balloon"))).unwrap();
@@ -33,11 +33,15 @@ impl Impostor {
             for mut stream in listener.incoming().map_while(Result::ok) {
                 let mut request = String::new();
                 let _ = BufReader::new(&stream).read_line(&mut request);
-                let _ = stream.write_all(answer);
+                answer(&mut stream);
                 open.push(stream);
             }
         });
         Self { _lock: lock }
+    }
+
+    fn saying(machine: &Machine, name: &str, answer: &'static [u8]) -> Self {
+        Self::new(machine, name, move |stream| drop(stream.write_all(answer)))
     }
 }
 
@@ -80,7 +84,7 @@ fn a_killed_holder_is_gone_and_its_files_are_cleared() {
 #[test]
 fn a_holder_of_another_version_is_named() {
     let machine = Machine::new();
-    let _newer = Impostor::new(&machine, "newer", b"{\"version\":2,\"answer\":\"other_version\"}\n");
+    let _newer = Impostor::saying(&machine, "newer", b"{\"version\":2,\"answer\":\"something_new\"}\n");
     let said = machine.run("status --json").exits(0).says(&["balloon `newer`", "version 2", "version 1"]);
     let status = Status::read(&said.stdout);
     assert_eq!((status.balloons[0].name.as_str(), status.balloons[0].state.as_deref()), ("newer", None));
@@ -95,7 +99,7 @@ fn nonsense_and_silence_break_nothing() {
         ("silent", b""),
         ("wrong", b"{\"version\":1,\"answer\":\"released\",\"bytes\":1}\n"),
     ];
-    let _impostors = answers.map(|(name, answer)| Impostor::new(&machine, name, answer));
+    let _impostors = answers.map(|(name, answer)| Impostor::saying(&machine, name, answer));
     let _holder = machine.hold("--reserve 1GB --name train");
     let start = Instant::now();
     let said =
@@ -109,8 +113,13 @@ fn nonsense_and_silence_break_nothing() {
 #[test]
 fn an_answer_without_end_is_given_up() {
     let machine = Machine::new();
-    let _endless = Impostor::new(&machine, "endless", &[b'x'; 1 << 20]);
+    let _endless = Impostor::saying(&machine, "endless", &[b'x'; 1 << 20]);
+    let _slow = Impostor::new(&machine, "slow", |stream| {
+        while stream.write_all(b" ").is_ok() {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    });
     let start = Instant::now();
-    machine.run("status --json").exits(0).says(&["balloon `endless`"]);
+    machine.run("status --json").exits(0).says(&["balloon `endless`", "balloon `slow`"]);
     assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
 }
