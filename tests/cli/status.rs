@@ -227,6 +227,14 @@ fn text_in_a_pipe_has_no_escapes() {
 }
 
 #[test]
+fn a_full_disk_is_a_failure_that_is_told() {
+    let machine = Machine::new();
+    let mut command = machine.command("sh");
+    command.args(["-c", &format!("exec {PROGRAM} status > /dev/full")]);
+    Running::start(&mut command).wait().exits(1).says(&["cannot write to standard output"]);
+}
+
+#[test]
 fn colours_only_where_they_are_welcome() {
     let machine = Machine::new();
     let on_a_terminal = |variables: &[(&str, &str)]| {

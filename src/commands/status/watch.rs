@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::shown;
 use super::survey::{Survey, Wanted};
-use super::{print, shown};
 use crate::commands::Failure;
+use crate::commands::output::print;
 use crate::exit::Exit;
 use crate::signals::{Purpose, Signals};
 

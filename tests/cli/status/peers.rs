@@ -88,6 +88,7 @@ fn a_holder_of_another_version_is_named() {
     let said = machine.run("status --json").exits(0).says(&["balloon `newer`", "version 2", "version 1"]);
     let status = Status::read(&said.stdout);
     assert_eq!((status.balloons[0].name.as_str(), status.balloons[0].state.as_deref()), ("newer", None));
+    assert_eq!(machine.run("status -q").exits(0).stderr, "", "nothing but errors");
 }
 
 #[test]
