@@ -1,5 +1,6 @@
 //! The README's recipes, run as they stand there, on the simulated driver.
 #![allow(clippy::unwrap_used, reason = "a test ends where it goes wrong")]
+#![allow(clippy::print_stdout, reason = "a test says why it tested nothing")]
 
 use std::fs;
 use std::io::ErrorKind;
