@@ -51,5 +51,5 @@ fn variables(verb: &clap::Command) -> String {
     if names.is_empty() {
         return String::new();
     }
-    format!("Environment: {} stand for the options of the same name.", names.join(", "))
+    format!("Environment: {} each stand for the option of its name.", names.join(", "))
 }
