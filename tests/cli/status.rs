@@ -267,6 +267,23 @@ fn watching_goes_on_until_a_signal() {
 }
 
 #[test]
+fn watching_on_a_terminal_redraws_in_place_and_gives_the_cursor_back() {
+    let machine = Machine::new();
+    let mut command = machine.command("script");
+    command.args(["-qec", &format!("exec {PROGRAM} status --watch=20ms"), "/dev/null"]).env("TERM", "xterm");
+    let mut terminal = Running::start(&mut command);
+    let first = terminal.line();
+    assert!(first.starts_with("\u{1b}[?25l\u{1b}[H"), "{first:?}");
+    while !terminal.line().starts_with("\u{1b}[J\u{1b}[H") {}
+    let pid = terminal.pid();
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    let watch = children.trim().parse().ok().and_then(rustix::process::Pid::from_raw).unwrap();
+    rustix::process::kill_process(watch, Signal::INT).unwrap();
+    let said = terminal.wait().exits(0).stdout;
+    assert!(said.trim_end().ends_with("\u{1b}[J\u{1b}[?25h"), "{said:?}");
+}
+
+#[test]
 fn watching_ends_quietly_when_nobody_reads() {
     let machine = Machine::new();
     let mut command = machine.program("status --watch=10ms --json");
