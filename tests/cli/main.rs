@@ -2,3 +2,4 @@
 
 mod harness;
 mod hold;
+mod variables;
