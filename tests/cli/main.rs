@@ -4,3 +4,4 @@ mod doctor;
 mod harness;
 mod hold;
 mod status;
+mod variables;
