@@ -14,6 +14,7 @@ use crate::control::wire::Answer;
 use crate::control::wire::Request;
 use crate::holder::reports::Inbox;
 use crate::holder::worker::Report;
+use crate::job::Job;
 use crate::signals::{Received, Signals};
 
 /// Something that happened.
@@ -28,24 +29,39 @@ pub enum Event {
     Deadline,
 }
 
+/// Whose end is an event.
+enum Watched {
+    Nobody,
+    /// By a pidfd.
+    Process(OwnedFd),
+    Job,
+}
+
 /// The sources of events.
 pub struct Events {
     pub signals: Signals,
     inbox: Inbox,
     server: Option<Server>,
-    /// Becomes readable when the process that the balloon outlives not ends.
-    watched: Option<OwnedFd>,
+    watched: Watched,
+    /// The wrapped job, which gets the signals while it runs.
+    pub job: Option<Job>,
     queue: VecDeque<Event>,
 }
 
 impl Events {
     pub fn new(signals: Signals, inbox: Inbox, server: Option<Server>) -> Self {
-        Self { signals, inbox, server, watched: None, queue: VecDeque::new() }
+        Self { signals, inbox, server, watched: Watched::Nobody, job: None, queue: VecDeque::new() }
     }
 
     /// Reports [`Event::Exited`] once `process` (a pidfd) has ended.
     pub fn watch(&mut self, process: OwnedFd) {
-        self.watched = Some(process);
+        self.watched = Watched::Process(process);
+    }
+
+    /// Reports [`Event::Exited`] once `job` has ended. Until then signals are the job's: they are passed on and are no events.
+    pub fn attend(&mut self, job: Job) {
+        self.watched = Watched::Job;
+        self.job = Some(job);
     }
 
     pub fn answer(&mut self, asker: Asker, answer: Answer) {
@@ -77,6 +93,14 @@ impl Events {
         }
     }
 
+    fn watched(&self) -> Option<BorrowedFd<'_>> {
+        match &self.watched {
+            Watched::Nobody => None,
+            Watched::Process(process) => Some(process.as_fd()),
+            Watched::Job => self.job.as_ref().map(Job::as_fd),
+        }
+    }
+
     fn wait(&self, until: Option<Instant>) -> io::Result<()> {
         let timeout = until.map(|until| {
             let left = until.saturating_duration_since(Instant::now());
@@ -84,7 +108,7 @@ impl Events {
         });
         let mut watched: Vec<(BorrowedFd<'_>, PollFlags)> =
             vec![(self.signals.as_fd(), PollFlags::IN), (self.inbox.as_fd(), PollFlags::IN)];
-        watched.extend(self.watched.iter().map(|process| (process.as_fd(), PollFlags::IN)));
+        watched.extend(self.watched().map(|process| (process, PollFlags::IN)));
         watched.extend(self.server.iter().flat_map(Server::watched));
         let mut polled: Vec<PollFd<'_>> =
             watched.iter().map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
@@ -95,13 +119,17 @@ impl Events {
     }
 
     fn collect(&mut self) {
-        self.queue.extend(self.signals.read().into_iter().map(Event::Signal));
+        for received in self.signals.read() {
+            if !self.job.as_mut().is_some_and(|job| job.takes(&received)) {
+                self.queue.push_back(Event::Signal(received));
+            }
+        }
         self.inbox.clear();
         while let Some((index, report)) = self.inbox.next() {
             self.queue.push_back(Event::Report(index, report));
         }
-        if self.watched.as_ref().is_some_and(has_exited) {
-            self.watched = None;
+        if self.watched().is_some_and(has_exited) {
+            self.watched = Watched::Nobody;
             self.queue.push_back(Event::Exited);
         }
         if let Some(server) = &mut self.server {
@@ -119,7 +147,7 @@ pub fn process(pid: i32) -> io::Result<OwnedFd> {
     Ok(pidfd_open(pid, PidfdFlags::empty())?)
 }
 
-fn has_exited(process: &OwnedFd) -> bool {
-    let mut polled = [PollFd::new(process, PollFlags::IN)];
+fn has_exited(process: BorrowedFd<'_>) -> bool {
+    let mut polled = [PollFd::from_borrowed_fd(process, PollFlags::IN)];
     poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
 }

@@ -22,7 +22,8 @@ use crate::control::wire::{Answer, Request, State};
 use crate::gpu::{GRANULARITY, GpuUuid, Memory};
 use crate::holder::reports::Reports;
 use crate::holder::worker::{OnShort, Order, Report, Worker};
-use crate::signals::{Received, Signals};
+use crate::job::Job;
+use crate::signals::Signals;
 use crate::units::{self, ByteSize};
 
 /// How often a watcher of the inflation is told.
@@ -259,14 +260,13 @@ impl Holder {
         }
     }
 
-    /// Holds until something ends it. Signals for which `keep` says so are dealt with there and do not.
+    /// Holds until something ends it. Signals do not while the job runs that they are passed on to.
     ///
     /// # Errors
     /// The system denies the holder its loop; the memory is still held.
-    pub fn hold(&mut self, mut keep: impl FnMut(&Received) -> bool) -> Result<Cause, HolderError> {
+    pub fn hold(&mut self) -> Result<Cause, HolderError> {
         loop {
             match self.next(self.ends.map(|(at, _)| at))? {
-                Event::Signal(received) if keep(&received) => {}
                 Event::Signal(received) => return Ok(Cause::Signal(received)),
                 Event::Exited => return Ok(Cause::Exited),
                 Event::Deadline => return Ok(Cause::Timeout),
@@ -296,12 +296,17 @@ impl Holder {
     ///
     /// # Errors
     /// The system denies the holder its loop; the driver frees the memory when the process ends.
-    pub fn deflate(mut self) -> Result<Released, HolderError> {
+    pub fn deflate(&mut self) -> Result<Released, HolderError> {
         let released = self.let_go()?;
         for asker in std::mem::take(&mut self.released_by) {
             self.events.answer(asker, Answer::Released { bytes: released.freed.bytes() });
         }
         Ok(released)
+    }
+
+    /// What is left when the balloon is gone: the signals, and the job they go to.
+    pub fn into_signals(self) -> (Signals, Option<Job>) {
+        (self.events.signals, self.events.job)
     }
 
     fn let_go(&mut self) -> Result<Released, HolderError> {

@@ -12,14 +12,17 @@
 mod descriptors;
 mod ended;
 mod family;
+mod program;
 mod spawn;
+mod streams;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, WaitId, WaitIdOptions};
 
-use crate::signals::Received;
+use crate::signals::{Received, Signals};
 pub use descriptors::Inherited;
 pub use ended::Ended;
 pub use family::{Mark, Relative};
@@ -52,6 +55,34 @@ impl Job {
     /// it. Says whether it did; that CMD has just ended is no error.
     pub fn pass_on(&self, received: &Received) -> io::Result<bool> {
         Ok(received.is_for_job() && self.relay(received)?)
+    }
+
+    /// Whether CMD lives, and so has or gets this signal: it is passed on unless CMD has been told already.
+    pub fn takes(&mut self, received: &Received) -> bool {
+        if !matches!(self.ended(), Ok(None)) {
+            return false;
+        }
+        if let Err(error) = self.pass_on(received) {
+            // CMD may have become another user.
+            tracing::warn!(signal = received.signal, %error, "signal not passed on");
+        }
+        true
+    }
+
+    /// Waits until CMD has ended, and passes signals on meanwhile.
+    pub fn wait(&mut self, signals: &mut Signals) -> io::Result<Ended> {
+        loop {
+            if let Some(ended) = self.ended()? {
+                return Ok(ended);
+            }
+            match poll(&mut [PollFd::new(signals, PollFlags::IN), PollFd::new(self, PollFlags::IN)], None) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            for received in signals.read() {
+                self.takes(&received);
+            }
+        }
     }
 
     /// How CMD ended, once it has (then [`Job::as_fd`] is readable); `None` while it runs or is stopped. Reaps it.
