@@ -120,7 +120,7 @@ impl Events {
 
     fn collect(&mut self) {
         for received in self.signals.read() {
-            if !self.job.as_mut().is_some_and(|job| job.takes(&received)) {
+            if !self.job.as_mut().is_some_and(|job| job.takes(&received, &mut self.signals)) {
                 self.queue.push_back(Event::Signal(received));
             }
         }

@@ -1,10 +1,9 @@
 //! The wrapped command: starting it as if it ran alone, passing signals on to it, telling how it ended and ending the same
 //! way. Knows nothing of GPUs or balloons.
 //!
-//! CMD stays in our process group and on our terminal, so job control is the shell's and the kernel's affair: ^Z stops
-//! CMD and us, `fg` continues both, a read in the background stops both. A stop that hits one of us alone is not carried
-//! over (as with `timeout --foreground`): a holder that froze with CMD could not serve CMD's other processes, and one
-//! that was stopped by hand should not stop the job.
+//! CMD stays in our process group and on our terminal, so job control is the shell's and the kernel's affair, and CMD's: the
+//! terminal's stop signals stop us if and when they stop CMD, which may have a screen to restore first, or ignore them. To
+//! the shell we are CMD.
 
 // pre_exec, pidfd_send_signal with a value and the raw waiting calls have no safe binding; one call a block.
 #![allow(unsafe_code)]
@@ -58,9 +57,15 @@ impl Job {
     }
 
     /// Whether CMD lives, and so has or gets this signal: it is passed on unless CMD has been told already.
-    pub fn takes(&mut self, received: &Received) -> bool {
+    pub fn takes(&mut self, received: &Received, signals: &mut Signals) -> bool {
         if !matches!(self.ended(), Ok(None)) {
             return false;
+        }
+        if received.is_of_a_child() {
+            if let Some(signal) = self.stopped() {
+                signals.stop_with(self.id(), signal);
+            }
+            return true;
         }
         if let Err(error) = self.pass_on(received) {
             // CMD may have become another user.
@@ -80,7 +85,7 @@ impl Job {
                 Err(error) => return Err(error.into()),
             }
             for received in signals.read() {
-                self.takes(&received);
+                self.takes(&received, signals);
             }
         }
     }
@@ -102,6 +107,12 @@ impl Job {
             (None, signal) => signal.map(Ended::Signal),
         };
         Ok(self.end)
+    }
+
+    /// The signal that has stopped CMD, told once.
+    fn stopped(&self) -> Option<i32> {
+        let now = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
+        rustix::process::waitid(WaitId::Pid(self.pid), now).ok().flatten()?.stopping_signal()
     }
 
     fn relay(&self, received: &Received) -> io::Result<bool> {

@@ -61,6 +61,7 @@ impl Job {
                 None => command.env_remove(name),
             };
         }
+        signals.has_job();
         let (mask, ignored) = signals.at_start();
         let (descriptors, parent) = (spec.descriptors.clone(), getpid());
         // SAFETY: the closure makes system calls only: no allocation, no lock.
@@ -81,11 +82,15 @@ impl Job {
             }
         };
         streams::let_go();
-        let job = Self { pid, pidfd, end: None };
+        let mut job = Self { pid, pidfd, end: None };
         // Whatever came in up to now may have missed CMD, even if sent to the group. Told twice does no harm yet: a program
         // just loaded has no handlers, so the first one ends it or it ignores both.
         for received in signals.read() {
-            let _ = job.relay(&received);
+            if received.is_of_a_child() {
+                job.takes(&received, signals);
+            } else {
+                let _ = job.relay(&received);
+            }
         }
         Ok(job)
     }

@@ -3,5 +3,6 @@
 mod doctor;
 mod harness;
 mod hold;
+mod run_signals;
 mod status;
 mod variables;

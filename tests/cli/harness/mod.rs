@@ -63,6 +63,13 @@ impl Machine {
         command
     }
 
+    /// `gpu-balloon run` with these options and this command.
+    pub fn wrap(&self, options: &str, command: &[&str]) -> Command {
+        let mut run = self.program(&format!("run {options} --"));
+        run.args(command);
+        run
+    }
+
     /// Runs `gpu-balloon` to its end.
     #[track_caller]
     pub fn run(&self, line: &str) -> Ended {
