@@ -42,6 +42,17 @@ pub(crate) fn install(directory: &Path, variant: &Variant) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether the libraries in `directory` are those that cargo built last.
+pub(crate) fn are_current(directory: &Path) -> io::Result<bool> {
+    let pairs = [("libgpu_sim_cuda.so", "libcuda.so.1"), ("libgpu_sim_nvml.so", "libnvidia-ml.so.1")];
+    for (built, installed) in pairs {
+        if fs::read(find(built)?)? != fs::read(directory.join(installed))? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 fn place(built: &str, target: &Path, without: &[String]) -> io::Result<()> {
     let built = find(built)?;
     if without.is_empty() {

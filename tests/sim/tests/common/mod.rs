@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "not every file needs all of it")]
 
 use std::ffi::c_void;
+use std::path::Path;
 use std::ptr;
 use std::sync::OnceLock;
 
@@ -18,7 +19,11 @@ pub const INVALID_CONTEXT: i32 = 201;
 pub fn machine() -> &'static (Sandbox, Library) {
     static MACHINE: OnceLock<(Sandbox, Library)> = OnceLock::new();
     MACHINE.get_or_init(|| {
-        let sandbox = Sandbox::builder().gpus(16).memory(8 * GB).build();
+        // What lives as long as the process is never dropped, so the next run clears up.
+        let test = std::env::current_exe().unwrap();
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test.file_name().unwrap());
+        let _ = std::fs::remove_dir_all(&directory);
+        let sandbox = Sandbox::builder().gpus(16).memory(8 * GB).build_in(&directory).unwrap();
         for (name, value) in sandbox.environment() {
             // SAFETY: every test comes through here before it does anything that reads the environment.
             unsafe { std::env::set_var(name, value) };
