@@ -12,7 +12,8 @@
 //! close. A holder that does not wait passes those who do, since it takes what is free now or fails; it respects claims,
 //! and those of its own kind before it.
 //!
-//! A share is resolved against what is free, which is exact only while nobody else is taking: it goes alone on its GPU.
+//! A share is resolved against what is free, which is exact only while nobody else is taking, and may be all of it: it goes
+//! alone on its GPU, and passes nobody there.
 
 use std::collections::BTreeMap;
 
@@ -129,9 +130,9 @@ impl Ticket {
 /// The place in line of ticket `number`, 1 for the first, counting those that want one of its GPUs; `tickets` in order.
 pub fn place(tickets: &[Ticket], number: u64) -> Option<u32> {
     let own = tickets.iter().find(|ticket| ticket.number == number)?;
-    let ahead = tickets.iter().filter(|ticket| {
-        ticket.number < number && ticket.is_in_line() && ticket.request.wants_any_of(&own.request)
-    });
+    let ahead = tickets
+        .iter()
+        .filter(|ticket| ticket.number < number && ticket.is_in_line() && ticket.request.wants_any_of(&own.request));
     u32::try_from(ahead.count() + 1).ok()
 }
 
@@ -169,7 +170,8 @@ struct Ledger {
 
 impl Ledger {
     fn new(tickets: &[Ticket], free: &Free) -> Self {
-        let mut ledger = Self { free: free.clone(), kept_by_line: Free::new(), kept_by_now: Free::new(), busy: Vec::new() };
+        let mut ledger =
+            Self { free: free.clone(), kept_by_line: Free::new(), kept_by_now: Free::new(), busy: Vec::new() };
         for ticket in tickets {
             ledger.take(&ticket.claims);
         }
@@ -188,7 +190,8 @@ impl Ledger {
     /// Keeps what was not granted from those behind.
     fn reserve(&mut self, ticket: &Ticket, grant: Option<&Grant>) {
         let kept = if ticket.stage == Stage::Now { &mut self.kept_by_now } else { &mut self.kept_by_line };
-        let granted = |gpu| total(grant.into_iter().flatten().filter(|(other, _)| *other == gpu).map(|(_, size)| *size));
+        let granted =
+            |gpu| total(grant.into_iter().flatten().filter(|(other, _)| *other == gpu).map(|(_, size)| *size));
         if grant.is_some() && ticket.stage != Stage::Growing {
             return;
         }
@@ -205,8 +208,10 @@ impl Ledger {
     }
 
     fn fits(&self, gpu: GpuUuid, want: Want, stage: Stage) -> bool {
-        let is_exact = matches!(want, Want::Bytes(_)) || !self.busy.contains(&gpu);
-        is_exact && self.free.contains_key(&gpu) && self.available(gpu, stage) >= want.least()
+        let Some(&free) = self.free.get(&gpu) else { return false };
+        let available = self.available(gpu, stage);
+        let is_alone = available == free && !self.busy.contains(&gpu);
+        available >= want.least() && (is_alone || matches!(want, Want::Bytes(_)))
     }
 
     /// Everything that is asked for, or nothing.

@@ -127,6 +127,8 @@ fn a_share_goes_alone() {
     assert_eq!(granted(&second, &[10]), [], "it could not tell what is free");
     let unresolved = [admitted(1, &[(0, u64::MAX)]), ticket(2, Now, these(&[(0, 1)]))];
     assert_eq!(granted(&unresolved, &[10]), [], "nobody can tell what it leaves");
+    let behind = [ticket(1, Waiting, these(&[(0, 12)])), ticket(2, Waiting, share(0))];
+    assert_eq!(granted(&behind, &[10]), [], "it may be all there is");
 }
 
 #[test]

@@ -161,9 +161,10 @@ impl Machine {
         if holder.ticket.stage != Growing {
             holder.ticket.stage = Stage::Admitted;
         } else if let Request::These(wants) = &mut holder.ticket.request {
-            for (gpu, want) in wants.iter_mut() {
-                let size = total(grant.iter().filter(|(granted, _)| granted == gpu).map(|(_, size)| *size));
-                *want = Want::Bytes(want.claim().saturating_sub(size));
+            for (gpu, size) in &grant {
+                for (_, want) in wants.iter_mut().filter(|(wanted, _)| wanted == gpu) {
+                    *want = Want::Bytes(want.claim().saturating_sub(*size));
+                }
             }
             wants.retain(|(_, want)| *want != Want::Bytes(ByteSize::ZERO));
         }
@@ -191,7 +192,10 @@ impl Machine {
         for (gpu, free) in self.free() {
             let claims: Vec<ByteSize> = tickets.iter().map(|ticket| ticket.claim_on(gpu)).collect();
             let claims: Vec<ByteSize> = claims.into_iter().filter(|claim| !claim.is_zero()).collect();
-            assert!(claims.len() == 1 && claims[0] == EVERYTHING || total(claims.iter().copied()) <= free, "{gpu}: {claims:?} of {free}");
+            assert!(
+                claims.len() == 1 && claims[0] == EVERYTHING || total(claims.iter().copied()) <= free,
+                "{gpu}: {claims:?} of {free}"
+            );
         }
     }
 
