@@ -136,6 +136,9 @@ fn growing_takes_pieces_in_order() {
     let pair = [ticket(1, Growing, these(&[(0, 8), (1, 8)])), ticket(2, Growing, these(&[(0, 8), (1, 8)]))];
     assert_eq!(granted(&pair, &[5, 0]), [(1, vec![(0, 5)])], "all that comes free goes to the first");
     assert_eq!(granted(&pair, &[9, 1]), [(1, vec![(0, 8), (1, 1)]), (2, vec![(0, 1)])]);
+    let part = vec![(gpu(0), Want::Bytes(size(4))), (gpu(1), Want::Share(size(1)))];
+    let part = [admitted(1, &[(1, 2)]), ticket(2, Growing, Request::These(part)), ticket(3, Waiting, these(&[(1, 3)]))];
+    assert_eq!(granted(&part, &[4, 9]), [(2, vec![(0, 4)])], "what is still to come is kept");
     let behind = [ticket(1, Waiting, these(&[(0, 8)])), ticket(2, Growing, these(&[(0, 8), (1, 8)]))];
     assert_eq!(granted(&behind, &[7, 3]), [(2, vec![(1, 3)])]);
 }
