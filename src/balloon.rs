@@ -32,6 +32,17 @@ pub enum Step {
     Short(ByteSize),
 }
 
+/// What a balloon holds above its target.
+struct Excess {
+    chunks: Vec<ByteSize>,
+    rest: ByteSize,
+}
+
+enum Split {
+    Done,
+    NoRoom,
+}
+
 /// `size` as whole units of the driver, at least one.
 fn whole(size: ByteSize) -> ByteSize {
     size.round_up(GRANULARITY).unwrap_or(size.round_down(GRANULARITY)).max(GRANULARITY)
@@ -121,32 +132,29 @@ impl<S: Space> Balloon<S> {
 
     /// Frees down to the target, and nothing below it for an instant.
     ///
-    /// Whole chunks go first. The rest is split off a chunk by allocating what stays of it before it is freed; where
-    /// the GPU has no room for that, the balloon stays larger than its target by less than one chunk.
+    /// Whole chunks go, largest first. The rest is split off a chunk that stays, by allocating what is kept of it before it
+    /// is freed; where the GPU has no room for that, the balloon stays larger than its target by less than one chunk.
     ///
     /// # Errors
-    /// The first failure of the driver to free; the other chunks are freed all the same.
+    /// The first failure of the driver; as much as possible is freed all the same.
     pub fn deflate(&mut self) -> Result<(), CallError> {
-        self.split_off_rest()?;
-        let freed = self.deflate_whole_chunks();
-        // What was freed has made room to split in, unless another process was faster.
-        self.split_off_rest()?;
-        freed.and(self.deflate_whole_chunks())
+        let excess = self.whole_chunks_in_excess();
+        let split = self.split_off(&excess);
+        self.free_all(&excess.chunks)?;
+        match split? {
+            Split::Done => Ok(()),
+            // What was freed has made room to split in, unless another process was faster.
+            Split::NoRoom => self.split_off(&Excess { chunks: Vec::new(), ..excess }).map(drop),
+        }
     }
 
-    /// Frees whole chunks as long as the balloon stays at or above its target.
+    /// Frees whole chunks, largest first, as long as the balloon stays at or above its target.
     ///
     /// # Errors
     /// The first failure of the driver to free; the other chunks are freed all the same.
     pub fn deflate_whole_chunks(&mut self) -> Result<(), CallError> {
-        let mut outcome = Ok(());
-        loop {
-            let excess = self.allocated.saturating_sub(self.target);
-            let Some(&size) = self.chunks.range(..=excess).next_back().map(|(size, _)| size) else {
-                return outcome;
-            };
-            outcome = outcome.and(self.free_one(size));
-        }
+        let excess = self.whole_chunks_in_excess();
+        self.free_all(&excess.chunks)
     }
 
     /// Frees the smallest chunk of at least `size`, else the largest there is. Returns how much that freed.
@@ -158,35 +166,45 @@ impl<S: Space> Balloon<S> {
         }
     }
 
-    /// Splits chunks until whole chunks alone reach the target, or the GPU has no room to split in.
-    fn split_off_rest(&mut self) -> Result<(), CallError> {
-        loop {
-            let rest = self.rest_of_whole_chunks();
-            let larger = self.chunks.keys().copied().find(|&size| size > rest);
-            let Some(size) = larger.filter(|_| !rest.is_zero()) else { return Ok(()) };
-            match self.space.allocate(size.saturating_sub(rest)) {
-                Ok(kept) => {
-                    self.keep(kept);
-                    self.free_one(size)?;
-                }
-                Err(error) if error.error.is_out_of_memory() => return Ok(()),
-                Err(error) => return Err(error),
-            }
+    /// What stands above the target, as whole chunks, largest first, and a rest smaller than any chunk that stays.
+    fn whole_chunks_in_excess(&self) -> Excess {
+        let mut excess = Excess { chunks: Vec::new(), rest: self.allocated.saturating_sub(self.target) };
+        for (&size, chunks) in self.chunks.iter().rev() {
+            let fitting = (excess.rest.bytes() / size.bytes()).min(chunks.len() as u64);
+            excess.chunks.extend(std::iter::repeat_n(size, fitting as usize));
+            excess.rest = ByteSize::new(excess.rest.bytes() - fitting * size.bytes());
         }
+        excess
     }
 
-    /// How far above the target the balloon stays when only whole chunks are freed, largest first.
-    fn rest_of_whole_chunks(&self) -> ByteSize {
-        self.chunks.iter().rev().fold(self.allocated.saturating_sub(self.target), |excess, (&size, chunks)| {
-            let fitting = (excess.bytes() / size.bytes()).min(chunks.len() as u64);
-            ByteSize::new(excess.bytes() - fitting * size.bytes())
-        })
+    /// Splits the rest off the smallest chunk that stays when the whole ones have gone.
+    fn split_off(&mut self, excess: &Excess) -> Result<Split, CallError> {
+        let goes = |size: ByteSize| excess.chunks.iter().filter(|&&gone| gone == size).count();
+        let stays = self.chunks.iter().find(|(size, chunks)| chunks.len() > goes(**size)).map(|(&size, _)| size);
+        let Some(size) = stays.filter(|_| !excess.rest.is_zero()) else { return Ok(Split::Done) };
+        match self.space.allocate(size.saturating_sub(excess.rest)) {
+            Ok(kept) => {
+                self.keep(kept);
+                self.free_one(size).map(|()| Split::Done)
+            }
+            Err(error) if error.error.is_out_of_memory() => Ok(Split::NoRoom),
+            Err(error) => Err(error),
+        }
     }
 
     fn keep(&mut self, chunk: S::Chunk) {
         self.allocated = self.allocated.saturating_add(chunk.size());
         self.count += 1;
         self.chunks.entry(chunk.size()).or_default().push(chunk);
+    }
+
+    fn free_all(&mut self, sizes: &[ByteSize]) -> Result<(), CallError> {
+        let mut outcome = Ok(());
+        for &size in sizes {
+            let freed = self.free_one(size);
+            outcome = outcome.and(freed);
+        }
+        outcome
     }
 
     /// Frees one chunk of exactly `size`. A chunk that the driver does not free is no longer counted: it is lost either way.
@@ -202,3 +220,6 @@ impl<S: Space> Balloon<S> {
         chunk.release()
     }
 }
+
+#[cfg(test)]
+mod tests;

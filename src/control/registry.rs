@@ -45,6 +45,7 @@ pub enum RegistryError {
 /// A live holder found in the registry.
 #[derive(Debug, Clone)]
 pub struct Entry {
+    pub directory: RuntimeDirectory,
     pub name: String,
     /// `None` where the holder could not write it, on a full disk say.
     pub registration: Option<Registration>,
@@ -132,12 +133,81 @@ fn look_up(directory: &RuntimeDirectory, name: String) -> Option<Entry> {
     }
     let mut text = String::new();
     let registration = file.read_to_string(&mut text).ok().and_then(|_| serde_json::from_str(&text).ok());
-    Some(Entry { name, registration })
+    Some(Entry { directory: directory.clone(), name, registration })
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("stub")]
-pub struct FindError;
+/// Why a text names no balloon.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FindError {
+    #[error("no balloon is named `{}`", .0.escape_debug())]
+    Unknown(String),
+    #[error("`{text}` fits several balloons: {fitting}; name one of them")]
+    Ambiguous { text: String, fitting: String },
+}
+
+/// The holder that `text` names: by the balloon's name, the holder's pid, or the beginning of one name alone.
+///
+/// A pid is written whole: when 42 has ended, `42` must not become 4242.
+///
+/// # Errors
+/// No name begins so, or several do.
 pub fn find<'a>(entries: &'a [Entry], text: &str) -> Result<&'a Entry, FindError> {
-    entries.iter().find(|e| e.name == text).ok_or(FindError)
+    let pid = |entry: &Entry| entry.registration.as_ref().map(|registration| registration.pid);
+    let by_name: Vec<&Entry> = entries.iter().filter(|entry| entry.name == text).collect();
+    let by_pid = || text.parse().ok().and_then(|text| entries.iter().find(|entry| pid(entry) == Some(text)));
+    match by_name[..] {
+        [] => {}
+        [entry] => return Ok(entry),
+        // Only root sees the balloons of several users.
+        _ => {
+            return Err(ambiguous(text, by_name.iter().filter_map(|entry| pid(entry)).map(|pid| format!("pid {pid}"))));
+        }
+    }
+    if let Some(entry) = by_pid() {
+        return Ok(entry);
+    }
+    let is_pid = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit());
+    let begins = |entry: &&Entry| !text.is_empty() && entry.name.starts_with(text) && !is_pid(&entry.name);
+    let fitting: Vec<&Entry> = entries.iter().filter(begins).collect();
+    match fitting[..] {
+        [entry] => Ok(entry),
+        [] => Err(FindError::Unknown(text.to_owned())),
+        _ => Err(ambiguous(text, fitting.iter().map(|entry| entry.name.clone()))),
+    }
+}
+
+fn ambiguous(text: &str, fitting: impl Iterator<Item = String>) -> FindError {
+    FindError::Ambiguous { text: text.to_owned(), fitting: fitting.collect::<Vec<_>>().join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(name: &str, pid: u32) -> Entry {
+        let started_at = "2026-01-01T00:00:00Z".to_owned();
+        let registration = Registration { pid, command: None, reason: None, started_at, gpus: Vec::new(), log: None };
+        let place = tempfile::tempdir().unwrap();
+        let user = rustix::process::geteuid().as_raw();
+        let directory = RuntimeDirectory::open_at(place.path().join("gpu-balloon"), user).unwrap();
+        Entry { directory, name: name.to_owned(), registration: Some(registration) }
+    }
+
+    #[test]
+    fn a_balloon_is_found_by_name_pid_or_unique_beginning() {
+        let entries = [entry("train", 10), entry("train-2", 11), entry("eval", 12), entry("4242", 4242)];
+        let found = |text| find(&entries, text).map(|entry| entry.name.as_str());
+        assert_eq!(found("train"), Ok("train"), "a whole name wins over a beginning");
+        assert_eq!(found("e"), Ok("eval"));
+        assert_eq!(found("11"), Ok("train-2"));
+        assert_eq!(found("4242"), Ok("4242"));
+        let of_two_users = [entry("train", 10), entry("train", 20)];
+        assert!(matches!(find(&of_two_users, "train"), Err(FindError::Ambiguous { .. })));
+        assert_eq!(find(&of_two_users, "20").unwrap().registration.as_ref().map(|found| found.pid), Some(20));
+        let fitting = "train, train-2".to_owned();
+        assert_eq!(found("tr"), Err(FindError::Ambiguous { text: "tr".to_owned(), fitting }));
+        for text in ["", "x", "42", "train-3", "TRAIN"] {
+            assert_eq!(found(text), Err(FindError::Unknown(text.to_owned())));
+        }
+    }
 }

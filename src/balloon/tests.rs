@@ -1,0 +1,175 @@
+//! The policy against a GPU of numbers, with a competitor that takes whatever is free for an instant.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::gpu::CudaError;
+
+const MB: u64 = 1 << 20;
+
+fn mb(megabytes: u64) -> ByteSize {
+    ByteSize::new(megabytes * MB)
+}
+
+/// A GPU with so much free memory, of which a thief takes all that a free leaves for an instant.
+#[derive(Clone, Default)]
+struct Gpu {
+    free: Rc<Cell<u64>>,
+    stolen: Rc<Cell<u64>>,
+    has_thief: bool,
+    broken: Rc<Cell<bool>>,
+}
+
+struct Piece {
+    size: ByteSize,
+    gpu: Gpu,
+}
+
+impl Space for Gpu {
+    type Chunk = Piece;
+
+    fn allocate(&self, size: ByteSize) -> Result<Piece, CallError> {
+        if self.broken.get() {
+            return Err(failure(CudaError::launch_failed()));
+        }
+        let free = self.free.get().checked_sub(size.bytes()).ok_or_else(|| failure(CudaError::out_of_memory()))?;
+        self.free.set(free);
+        Ok(Piece { size, gpu: self.clone() })
+    }
+
+    fn memory(&self) -> Result<Memory, CallError> {
+        Ok(Memory { free: ByteSize::new(self.free.get()), total: mb(1 << 20) })
+    }
+}
+
+impl Chunk for Piece {
+    fn size(&self) -> ByteSize {
+        self.size
+    }
+
+    fn release(self) -> Result<(), CallError> {
+        Ok(())
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        match self.gpu.has_thief {
+            true => self.gpu.stolen.set(self.gpu.stolen.get() + self.size.bytes()),
+            false => self.gpu.free.set(self.gpu.free.get() + self.size.bytes()),
+        }
+    }
+}
+
+fn failure(error: CudaError) -> CallError {
+    CallError { call: "cuMemAlloc", error }
+}
+
+fn gpu(free: u64) -> Gpu {
+    Gpu { free: Rc::new(Cell::new(free * MB)), ..Gpu::default() }
+}
+
+/// A balloon inflated to `size` in chunks of `chunk`, in MB.
+fn inflated(gpu: &Gpu, size: u64, chunk: u64) -> Balloon<Gpu> {
+    let mut balloon = Balloon::new(gpu.clone());
+    balloon.set_chunk_size(mb(chunk));
+    balloon.set_target(mb(size));
+    while balloon.inflate_step().unwrap() == Step::Grew {}
+    balloon
+}
+
+#[test]
+fn it_inflates_in_chunks_to_the_byte() {
+    let gpu = gpu(1000);
+    let balloon = inflated(&gpu, 250, 100);
+    assert_eq!((balloon.allocated(), balloon.count()), (mb(250), 3));
+    assert_eq!(gpu.free.get(), 750 * MB);
+}
+
+#[test]
+fn a_chunk_that_does_not_fit_is_halved_down_to_the_granularity() {
+    let gpu = gpu(107);
+    let mut balloon = Balloon::new(gpu.clone());
+    balloon.set_chunk_size(mb(100));
+    balloon.set_target(mb(200));
+    let last = loop {
+        match balloon.inflate_step().unwrap() {
+            Step::Grew => {}
+            last => break last,
+        }
+    };
+    assert_eq!((last, balloon.allocated()), (Step::Short(mb(94)), mb(106)));
+}
+
+#[test]
+fn a_chunk_size_of_nothing_is_the_granularity() {
+    let balloon = inflated(&gpu(10), 6, 0);
+    assert_eq!((balloon.chunk_size(), balloon.count()), (GRANULARITY, 3));
+}
+
+#[test]
+fn a_failure_other_than_out_of_memory_is_not_taken_for_it() {
+    let gpu = gpu(100);
+    let mut balloon = inflated(&gpu, 10, 2);
+    gpu.broken.set(true);
+    balloon.set_target(mb(20));
+    assert!(balloon.inflate_step().is_err());
+    assert_eq!(balloon.allocated(), mb(10));
+}
+
+#[test]
+fn giving_way_frees_one_best_fit() {
+    let gpu = gpu(1000);
+    let mut balloon = inflated(&gpu, 8, 8);
+    balloon.set_chunk_size(mb(32));
+    balloon.set_target(mb(40));
+    while balloon.inflate_step().unwrap() == Step::Grew {}
+    assert_eq!(balloon.give_way(mb(4)).unwrap(), mb(8));
+    assert_eq!(balloon.give_way(mb(64)).unwrap(), mb(32), "the largest where none is large enough");
+    assert_eq!(balloon.give_way(mb(1)).unwrap(), ByteSize::ZERO);
+}
+
+#[test]
+fn dropping_it_frees_everything() {
+    let gpu = gpu(100);
+    drop(inflated(&gpu, 60, 7));
+    assert_eq!(gpu.free.get(), 100 * MB);
+}
+
+proptest! {
+    /// Shrinking never holds less than its target for an instant: a thief gets the difference and no byte more.
+    #[test]
+    fn what_is_kept_is_never_let_go(chunk in 1u64..60, size in 1u64..500, keep in 0u64..500, room in 0u64..200) {
+        let (size, keep) = (size * 2, keep.min(size) * 2);
+        let gpu = Gpu { has_thief: true, ..gpu(size + room) };
+        let mut balloon = inflated(&gpu, size, chunk * 2);
+        balloon.set_target(mb(keep));
+        balloon.deflate().unwrap();
+        let held = balloon.allocated();
+        prop_assert!(held >= mb(keep));
+        prop_assert!(held.saturating_sub(mb(keep)) < balloon.chunk_size());
+        // Whatever was freed was more than the balloon has to keep.
+        prop_assert_eq!(held.bytes() + gpu.stolen.get() + gpu.free.get(), (size + room) * MB);
+        if room >= chunk * 2 {
+            prop_assert_eq!(held, mb(keep), "there was room to split a chunk in");
+        }
+    }
+
+    /// Without a thief a shrink is exact wherever whole chunks or free memory allow it, and growing back costs nothing.
+    #[test]
+    fn shrink_and_growth_come_to_the_target(chunk in 1u64..60, size in 1u64..500, keep in 0u64..500) {
+        let (size, keep) = (size * 2, keep.min(size) * 2);
+        let gpu = gpu(size + 120);
+        let mut balloon = inflated(&gpu, size, chunk * 2);
+        balloon.set_target(mb(keep));
+        balloon.deflate().unwrap();
+        prop_assert_eq!(balloon.allocated(), mb(keep));
+        balloon.set_target(mb(size));
+        while balloon.inflate_step().unwrap() == Step::Grew {}
+        prop_assert_eq!(balloon.allocated(), mb(size));
+        prop_assert_eq!(gpu.free.get(), 120 * MB);
+    }
+}
