@@ -55,8 +55,9 @@ pub enum Stage {
 pub enum Request {
     /// On each of these.
     These(Vec<(GpuUuid, Want)>),
-    /// One of `wants` on each of as many GPUs of these, which stand in the order of their ordinals.
-    Any { wants: Vec<Want>, among: Vec<GpuUuid> },
+    /// On as many of these as each has wants: the first want on the first one chosen, and so on. They stand in the order
+    /// of their ordinals.
+    Any(Vec<(GpuUuid, Vec<Want>)>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,9 +95,9 @@ impl Request {
     pub fn gpus(&self) -> impl Iterator<Item = GpuUuid> + '_ {
         let (these, among) = match self {
             Self::These(wants) => (wants.as_slice(), [].as_slice()),
-            Self::Any { among, .. } => ([].as_slice(), among.as_slice()),
+            Self::Any(among) => ([].as_slice(), among.as_slice()),
         };
-        these.iter().map(|(gpu, _)| *gpu).chain(among.iter().copied())
+        these.iter().map(|(gpu, _)| *gpu).chain(among.iter().map(|(gpu, _)| *gpu))
     }
 
     fn wants_any_of(&self, other: &Self) -> bool {
@@ -107,9 +108,9 @@ impl Request {
     fn reserved(&self) -> Grant {
         match self {
             Self::These(wants) => wants.iter().map(|(gpu, want)| (*gpu, want.claim())).collect(),
-            Self::Any { wants, among } => {
-                let most = wants.iter().map(|want| want.claim()).max().unwrap_or_default();
-                among.iter().map(|gpu| (*gpu, most)).collect()
+            Self::Any(among) => {
+                let most = |wants: &[Want]| wants.iter().map(|want| want.claim()).max().unwrap_or_default();
+                among.iter().map(|(gpu, wants)| (*gpu, most(wants))).collect()
             }
         }
     }
@@ -134,6 +135,24 @@ pub fn place(tickets: &[Ticket], number: u64) -> Option<u32> {
         .iter()
         .filter(|ticket| ticket.number < number && ticket.is_in_line() && ticket.request.wants_any_of(&own.request));
     u32::try_from(ahead.count() + 1).ok()
+}
+
+/// The tickets of `later` with what those of `earlier` claimed: what was read as free in between may or may not have it in.
+pub fn at_worst(earlier: &[Ticket], later: &[Ticket]) -> Vec<Ticket> {
+    let mut tickets = later.to_vec();
+    for before in earlier.iter().filter(|before| !before.claims.is_empty()) {
+        match tickets.iter_mut().find(|now| now.number == before.number) {
+            Some(now) => {
+                let larger = before.claims.iter().filter(|(gpu, size)| now.claim_on(*gpu) < *size);
+                let larger: Grant = larger.copied().collect();
+                now.claims.retain(|(gpu, _)| !larger.iter().any(|(other, _)| other == gpu));
+                now.claims.extend(larger);
+            }
+            None => tickets.push(Ticket { stage: Stage::Admitted, ..before.clone() }),
+        }
+    }
+    tickets.sort_by_key(|ticket| ticket.number);
+    tickets
 }
 
 /// What each ticket may take now, by its number. `tickets` in order.
@@ -221,23 +240,25 @@ impl Ledger {
                 let fits = wants.iter().all(|(gpu, want)| self.fits(*gpu, *want, stage));
                 fits.then(|| wants.iter().map(|(gpu, want)| (*gpu, want.claim())).collect())
             }
-            Request::Any { wants, among } => self.choose(wants, among, stage),
+            Request::Any(among) => self.choose(among, stage),
         }
     }
 
-    /// The largest want goes to the GPU with the most free memory, and so on: if that does not fit, nothing does. Both
-    /// sorts keep the order among equals, which for GPUs is that of their ordinals.
-    fn choose(&self, wants: &[Want], among: &[GpuUuid], stage: Stage) -> Option<Grant> {
-        let mut gpus = among.to_vec();
-        gpus.sort_by_key(|gpu| std::cmp::Reverse(self.available(*gpu, stage)));
-        let mut largest_first: Vec<(usize, Want)> = wants.iter().copied().enumerate().collect();
-        largest_first.sort_by_key(|(_, want)| std::cmp::Reverse(want.least()));
+    /// The largest want goes to the GPU with the most free memory, and so on. Both sorts keep the order among equals, which
+    /// for GPUs is that of their ordinals.
+    fn choose(&self, among: &[(GpuUuid, Vec<Want>)], stage: Stage) -> Option<Grant> {
+        let mut among: Vec<&(GpuUuid, Vec<Want>)> = among.iter().collect();
+        among.sort_by_key(|(gpu, _)| std::cmp::Reverse(self.available(*gpu, stage)));
+        let (_, wants) = among.first()?;
+        let mut largest_first: Vec<usize> = (0..wants.len()).collect();
+        largest_first.sort_by_key(|rank| std::cmp::Reverse(wants[*rank].least()));
         let mut chosen = Vec::new();
-        for (at, want) in largest_first {
-            let gpu = gpus.iter().position(|gpu| self.fits(*gpu, want, stage))?;
-            chosen.push((at, (gpus.remove(gpu), want.claim())));
+        for rank in largest_first {
+            let fits = |(gpu, wants): &&(GpuUuid, Vec<Want>)| self.fits(*gpu, wants[rank], stage);
+            let (gpu, wants) = among.remove(among.iter().position(fits)?);
+            chosen.push((rank, (*gpu, wants[rank].claim())));
         }
-        chosen.sort_by_key(|(at, _)| *at);
+        chosen.sort_by_key(|(rank, _)| *rank);
         Some(chosen.into_iter().map(|(_, granted)| granted).collect())
     }
 

@@ -23,8 +23,8 @@ fn share(number: u8) -> Request {
 }
 
 fn any(wants: &[u64], among: &[u8]) -> Request {
-    let wants = wants.iter().map(|&bytes| Want::Bytes(size(bytes))).collect();
-    Request::Any { wants, among: among.iter().copied().map(gpu).collect() }
+    let wants: Vec<Want> = wants.iter().map(|&bytes| Want::Bytes(size(bytes))).collect();
+    Request::Any(among.iter().map(|&number| (gpu(number), wants.clone())).collect())
 }
 
 fn ticket(number: u64, stage: Stage, request: Request) -> Ticket {
@@ -152,4 +152,13 @@ fn the_place_counts_those_ahead_on_the_same_gpus() {
         ticket(9, Waiting, any(&[1], &[0, 1])),
     ];
     assert_eq!([3, 7, 9, 4].map(|number| place(&line, number)), [Some(1), Some(1), Some(3), None]);
+}
+
+#[test]
+fn what_was_claimed_while_free_was_read_counts() {
+    let earlier = [admitted(1, &[(0, 6)]), admitted(2, &[(0, 3), (1, 1)]), ticket(3, Waiting, these(&[(0, 1)]))];
+    let later = [admitted(2, &[(0, 1), (1, 2)]), ticket(3, Waiting, these(&[(0, 1)])), admitted(4, &[(0, 1)])];
+    let worst = at_worst(&earlier, &later);
+    let claims = |on| worst.iter().map(|ticket| ticket.claim_on(gpu(on)).bytes()).collect::<Vec<_>>();
+    assert_eq!((claims(0), claims(1)), (vec![6, 3, 0, 1], vec![0, 2, 0, 0]));
 }

@@ -42,7 +42,7 @@ fn requests() -> impl Strategy<Value = Request> {
     });
     let any = some_gpus().prop_flat_map(move |gpus| {
         proptest::collection::vec(want(), 1..=gpus.len())
-            .prop_map(move |wants| Request::Any { wants, among: gpus.iter().copied().map(gpu).collect() })
+            .prop_map(move |wants| Request::Any(gpus.iter().map(|&number| (gpu(number), wants.clone())).collect()))
     });
     prop_oneof![3 => these, 1 => any]
 }
