@@ -63,6 +63,11 @@ impl Failure {
         self
     }
 
+    /// What failed and why, and the hint, as a report quotes them.
+    pub fn quoted(self) -> (String, Option<String>) {
+        (format!("{:#}", self.error), self.hint)
+    }
+
     /// Prints the failure on standard error and returns its exit code. A closed standard error changes nothing.
     pub fn report(self) -> ExitCode {
         let mut text = format!("gpu-balloon: {:#}\n", self.error);

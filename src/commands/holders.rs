@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use crate::commands::Failure;
 use crate::commands::plan::{selectors, visibility};
 use crate::control::client::{ClientError, Pending, ask};
-use crate::control::directory::RuntimeDirectory;
 use crate::control::registry::{self, Entry, FindError};
 use crate::control::wire::{Answer, Balloon, Request};
 use crate::exit::Exit;
@@ -22,12 +21,7 @@ pub struct Holders {
 impl Holders {
     /// Looks them up.
     pub fn live() -> Result<Self, Failure> {
-        let failed = |error| Failure::new(Exit::Failed, error);
-        let own = RuntimeDirectory::open().map_err(failed)?;
-        let mut entries = registry::live(&own).map_err(failed)?;
-        for directory in RuntimeDirectory::of_others() {
-            entries.extend(registry::live(&directory).unwrap_or_default());
-        }
+        let entries = registry::manageable().map_err(|error| Failure::new(Exit::Failed, error))?;
         Ok(Self { entries })
     }
 

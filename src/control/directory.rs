@@ -31,6 +31,7 @@ pub enum DirectoryError {
 #[derive(Debug, Clone)]
 pub struct RuntimeDirectory {
     path: PathBuf,
+    owner: u32,
     directory: Arc<OwnedFd>,
 }
 
@@ -105,7 +106,12 @@ impl RuntimeDirectory {
         if mode & 0o077 != 0 {
             return Err(DirectoryError::TooOpen { path, mode });
         }
-        Ok(Self { path, directory: Arc::new(directory) })
+        Ok(Self { path, owner: user, directory: Arc::new(directory) })
+    }
+
+    /// The id of the user whose holders are found here.
+    pub fn owner(&self) -> u32 {
+        self.owner
     }
 
     /// For messages.

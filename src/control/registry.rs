@@ -110,6 +110,18 @@ pub fn socket_name(name: &str) -> String {
     format!("{name}{SOCKET}")
 }
 
+/// The live holders that this user may manage: the user's own, and for root everybody's.
+///
+/// # Errors
+/// The user's own directory cannot be read.
+pub fn manageable() -> Result<Vec<Entry>, crate::control::directory::DirectoryError> {
+    let mut entries = live(&RuntimeDirectory::open()?)?;
+    for directory in RuntimeDirectory::of_others() {
+        entries.extend(live(&directory).unwrap_or_default());
+    }
+    Ok(entries)
+}
+
 /// The live holders, by name. What killed holders left is cleared away.
 ///
 /// # Errors

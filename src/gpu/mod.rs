@@ -15,7 +15,7 @@ pub use cuda::{
 pub use nvml::{GpuProcess, MemoryUse, Nvml, NvmlError};
 pub use select::{GpuSelector, SelectError, Selection};
 pub use uuid::GpuUuid;
-pub use visible::{Kind, Known, VARIABLE as VISIBLE_DEVICES, Visibility, Visible, VisibleDevices};
+pub use visible::{Cut, Kind, Known, VARIABLE as VISIBLE_DEVICES, Visibility, Visible, VisibleDevices};
 
 use crate::units::ByteSize;
 
