@@ -14,7 +14,8 @@ use crate::control::directory::{RuntimeDirectory, same_file};
 use crate::control::name::Name;
 use crate::gpu::GpuUuid;
 
-const REGISTRATION: &str = ".balloon";
+/// How the name of a live balloon's file ends.
+pub const REGISTRATION: &str = ".balloon";
 const SOCKET: &str = ".sock";
 
 /// How often, and how far apart, a lock is tried that a passing reader may hold for an instant.

@@ -7,6 +7,7 @@
 mod place;
 pub mod policy;
 mod turnstile;
+mod wakes;
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read};
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::control::directory::{RuntimeDirectory, same_file};
 pub use place::Place;
 use policy::Ticket;
+pub use wakes::{Wakes, Woken};
 
 const DIRECTORY: &str = "line";
 const TURNSTILE: &str = "turnstile";

@@ -10,12 +10,12 @@ use crate::units::ByteSize;
 const GPU: GpuUuid = GpuUuid([7; 16]);
 
 /// A line of its own.
-struct Lane {
+pub struct Lane {
     place: TempDir,
-    line: Line,
+    pub line: Line,
 }
 
-fn line() -> Lane {
+pub fn line() -> Lane {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("runtime");
     let directory = RuntimeDirectory::open_at(path, rustix::process::geteuid().as_raw()).unwrap();
@@ -24,7 +24,7 @@ fn line() -> Lane {
 }
 
 impl Lane {
-    fn join(&self, name: &str) -> Place {
+    pub fn join(&self, name: &str) -> Place {
         let request = Request::These(vec![(GPU, Want::Bytes(ByteSize::new(5)))]);
         Place::last(&self.line, name, Stage::Waiting, request).unwrap()
     }
