@@ -6,7 +6,11 @@
 
 mod place;
 pub mod policy;
+pub mod sight;
+mod still;
+pub mod turn;
 mod turnstile;
+pub mod verdict;
 mod wakes;
 
 use std::fs::{self, DirBuilder, File};

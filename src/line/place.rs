@@ -42,8 +42,18 @@ impl Place {
         Ok(Self { line: line.clone(), standing, file })
     }
 
-    pub fn number(&self) -> u64 {
-        self.standing.ticket.number
+    pub fn ticket(&self) -> &Ticket {
+        &self.standing.ticket
+    }
+
+    /// The others in the line, in order.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn others(&self) -> io::Result<Vec<Standing>> {
+        let mut standings = self.line.standings()?;
+        standings.retain(|standing| standing.ticket.number != self.ticket().number);
+        Ok(standings)
     }
 
     /// Changes the ticket for all to see.
@@ -61,30 +71,31 @@ impl Place {
         Ok(())
     }
 
-    /// Changes the ticket as `decide` says in view of the line, while nobody else decides. Says whether it did.
+    /// Changes the ticket as `decide` says in view of the line, while nobody else decides. Returns what it said along with
+    /// the change, or `None` if there was none.
     ///
     /// # Errors
     /// The line cannot be read or written.
-    pub fn amend_alone<C: FnOnce(&mut Ticket)>(
+    pub fn amend_alone<T, C: FnOnce(&mut Ticket)>(
         &mut self,
-        decide: impl FnOnce(&[Standing]) -> Option<C>,
-    ) -> io::Result<bool> {
+        decide: impl FnOnce(&[Standing]) -> Option<(T, C)>,
+    ) -> io::Result<Option<T>> {
         let turnstile = Turnstile::enter(self.line.path(TURNSTILE))?;
-        let Some(change) = decide(&self.line.standings()?) else { return Ok(false) };
-        let before = self.standing.ticket.clone();
+        let Some((said, change)) = decide(&self.line.standings()?) else { return Ok(None) };
+        let before = self.ticket().clone();
         self.amend(change)?;
         if turnstile.is_current() {
-            return Ok(true);
+            return Ok(Some(said));
         }
         // Whoever replaced the turnstile decided without knowing of this.
         self.amend(|ticket| *ticket = before)?;
-        Ok(false)
+        Ok(None)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let _ = fs::remove_file(self.line.path(&name(self.number(), TICKET)));
+        let _ = fs::remove_file(self.line.path(&name(self.ticket().number, TICKET)));
     }
 }
 

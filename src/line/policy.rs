@@ -100,12 +100,12 @@ impl Request {
         these.iter().map(|(gpu, _)| *gpu).chain(among.iter().map(|(gpu, _)| *gpu))
     }
 
-    fn wants_any_of(&self, other: &Self) -> bool {
+    pub(super) fn wants_any_of(&self, other: &Self) -> bool {
         self.gpus().any(|gpu| other.gpus().any(|wanted| wanted == gpu))
     }
 
     /// What is kept from those behind while this is not granted.
-    fn reserved(&self) -> Grant {
+    pub(super) fn reserved(&self) -> Grant {
         match self {
             Self::These(wants) => wants.iter().map(|(gpu, want)| (*gpu, want.claim())).collect(),
             Self::Any(among) => {
@@ -113,6 +113,20 @@ impl Request {
                 among.iter().map(|(gpu, wants)| (*gpu, most(wants))).collect()
             }
         }
+    }
+
+    /// What is left of it when this is granted.
+    pub(super) fn without(&self, grant: &Grant) -> Self {
+        let Self::These(wants) = self else { return self.clone() };
+        let left = |(gpu, want): &(GpuUuid, Want)| {
+            let granted = total(grant.iter().filter(|(granted, _)| granted == gpu).map(|(_, size)| *size));
+            match want {
+                Want::Bytes(size) => Some((*gpu, Want::Bytes(size.saturating_sub(granted)))),
+                Want::Share(_) => granted.is_zero().then_some((*gpu, *want)),
+            }
+        };
+        let left = wants.iter().filter_map(left).filter(|(_, want)| *want != Want::Bytes(ByteSize::ZERO));
+        Self::These(left.collect())
     }
 }
 
@@ -279,4 +293,4 @@ fn total(sizes: impl Iterator<Item = ByteSize>) -> ByteSize {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

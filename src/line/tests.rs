@@ -74,7 +74,7 @@ fn tickets_of_the_dead_are_cleared() {
     let line = line();
     let place = line.join("alive");
     let directory = line.path().join("runtime").join(DIRECTORY);
-    let ticket = fs::read(directory.join(format!("{}{TICKET}", place.number()))).unwrap();
+    let ticket = fs::read(directory.join(format!("{}{TICKET}", place.ticket().number))).unwrap();
     for name in ["0.ticket", "99.ticket", "98.draft", "turnstile.1.draft"] {
         fs::write(directory.join(name), &ticket).unwrap();
     }
@@ -102,12 +102,12 @@ fn decisions_are_made_one_after_the_other_and_see_each_other() {
             std::thread::spawn(move || {
                 let taken = place.amend_alone(|line| {
                     let nobody = line.iter().all(|standing| standing.ticket.claims.is_empty());
-                    nobody.then_some(|ticket: &mut Ticket| ticket.claims.push((GPU, ByteSize::new(1))))
+                    nobody.then_some(((), |ticket: &mut Ticket| ticket.claims.push((GPU, ByteSize::new(1)))))
                 });
                 (taken.unwrap(), place)
             })
         })
         .collect();
     let outcomes: Vec<_> = takers.into_iter().map(|taker| taker.join().unwrap()).collect();
-    assert_eq!(outcomes.iter().filter(|(taken, _)| *taken).count(), 1);
+    assert_eq!(outcomes.iter().filter(|(taken, _)| taken.is_some()).count(), 1);
 }

@@ -2,36 +2,36 @@ use super::*;
 
 mod simulation;
 
-fn gpu(number: u8) -> GpuUuid {
+pub fn gpu(number: u8) -> GpuUuid {
     GpuUuid([number; 16])
 }
 
-fn size(bytes: u64) -> ByteSize {
+pub fn size(bytes: u64) -> ByteSize {
     ByteSize::new(bytes)
 }
 
-fn free(sizes: &[u64]) -> Free {
+pub fn free(sizes: &[u64]) -> Free {
     (0..).map(gpu).zip(sizes.iter().copied().map(size)).collect()
 }
 
-fn these(wants: &[(u8, u64)]) -> Request {
+pub fn these(wants: &[(u8, u64)]) -> Request {
     Request::These(wants.iter().map(|&(number, bytes)| (gpu(number), Want::Bytes(size(bytes)))).collect())
 }
 
-fn share(number: u8) -> Request {
+pub fn share(number: u8) -> Request {
     Request::These(vec![(gpu(number), Want::Share(size(1)))])
 }
 
-fn any(wants: &[u64], among: &[u8]) -> Request {
+pub fn any(wants: &[u64], among: &[u8]) -> Request {
     let wants: Vec<Want> = wants.iter().map(|&bytes| Want::Bytes(size(bytes))).collect();
     Request::Any(among.iter().map(|&number| (gpu(number), wants.clone())).collect())
 }
 
-fn ticket(number: u64, stage: Stage, request: Request) -> Ticket {
+pub fn ticket(number: u64, stage: Stage, request: Request) -> Ticket {
     Ticket { number, stage, request, claims: Vec::new() }
 }
 
-fn admitted(number: u64, claims: &[(u8, u64)]) -> Ticket {
+pub fn admitted(number: u64, claims: &[(u8, u64)]) -> Ticket {
     let claims: Vec<_> = claims.iter().map(|&(number, bytes)| (gpu(number), size(bytes))).collect();
     Ticket { number, stage: Stage::Admitted, request: Request::These(Vec::new()), claims }
 }

@@ -158,15 +158,9 @@ impl Machine {
     fn act(&mut self, number: u64, grant: Grant) {
         self.check_order(number, &grant);
         let Some(holder) = self.holders.iter_mut().find(|holder| holder.ticket.number == number) else { return };
-        if holder.ticket.stage != Growing {
-            holder.ticket.stage = Stage::Admitted;
-        } else if let Request::These(wants) = &mut holder.ticket.request {
-            for (gpu, size) in &grant {
-                for (_, want) in wants.iter_mut().filter(|(wanted, _)| wanted == gpu) {
-                    *want = Want::Bytes(want.claim().saturating_sub(*size));
-                }
-            }
-            wants.retain(|(_, want)| *want != Want::Bytes(ByteSize::ZERO));
+        match holder.ticket.stage {
+            Growing => holder.ticket.request = holder.ticket.request.without(&grant),
+            _ => holder.ticket.stage = Stage::Admitted,
         }
         holder.ticket.claims.extend(grant);
     }
