@@ -22,9 +22,9 @@ impl Context {
     pub fn open(device: &Device) -> Result<Self, CallError> {
         let functions = &device.driver.functions;
         // A waiting thread must sleep, not spin. Ignored if the context is already active, so the answer is not needed.
-        // SAFETY: the device handle is the driver's.
-        unsafe {
-            (functions.context_flags)(device.device, CUctx_flags::CU_CTX_SCHED_BLOCKING_SYNC as c_uint);
+        if let Some(set_flags) = functions.context_flags {
+            // SAFETY: the device handle is the driver's.
+            unsafe { set_flags(device.device, CUctx_flags::CU_CTX_SCHED_BLOCKING_SYNC as c_uint) };
         }
         let mut context = ptr::null_mut();
         // SAFETY: the pointer is to a live context handle, and the device handle is the driver's.
@@ -40,11 +40,12 @@ impl Context {
 
     /// Gives back what the context keeps for kernels, of which there will be none: half of its device memory on an H100.
     fn trim(&self) {
+        let Some(set_limit) = self.device.driver.functions.context_limit else { return };
         for limit in
             [CUlimit::CU_LIMIT_STACK_SIZE, CUlimit::CU_LIMIT_PRINTF_FIFO_SIZE, CUlimit::CU_LIMIT_MALLOC_HEAP_SIZE]
         {
             // SAFETY: takes no pointer, and the context is current on this thread.
-            let result = unsafe { (self.device.driver.functions.context_limit)(limit, 0) };
+            let result = unsafe { set_limit(limit, 0) };
             if let Err(error) = self.device.driver.check("cuCtxSetLimit", result) {
                 tracing::debug!(gpu = %self.device.uuid, ?limit, %error, "context not trimmed");
             }

@@ -34,6 +34,11 @@ pub struct CallError {
 }
 
 impl CallError {
+    /// The driver is too old for this call, which not everything needs.
+    pub(super) fn missing(call: &'static str) -> Self {
+        Self { call, error: CudaError { code: NOT_CUDA, name: "the installed driver lacks it".to_owned() } }
+    }
+
     /// A question that CUDA answers only with a context, and that NVML failed to answer.
     pub(in crate::gpu) fn of_nvml(error: String) -> Self {
         Self { call: "NVML", error: CudaError { code: NOT_CUDA, name: error } }

@@ -10,11 +10,16 @@ use libloading::os::unix::Library;
 
 use super::DriverError;
 
-/// Declares the table of the driver's functions and how it is filled, so that a name stands once.
+/// Declares the table of the driver's functions and how it is filled, so that a name stands once. The optional ones come
+/// after what makes a driver usable, and are `None` where it lacks them.
 macro_rules! functions {
-    ($($field:ident: $symbol:literal ($($argument:ty),*);)*) => {
+    (
+        required { $($field:ident: $symbol:literal ($($argument:ty),*);)* }
+        optional { $($extra:ident: $extra_symbol:literal ($($extra_argument:ty),*);)* }
+    ) => {
         pub(super) struct Functions {
             $(pub(super) $field: unsafe extern "C" fn($($argument),*) -> c_int,)*
+            $(pub(super) $extra: Option<unsafe extern "C" fn($($extra_argument),*) -> c_int>,)*
         }
 
         impl Functions {
@@ -27,6 +32,13 @@ macro_rules! functions {
                         let name = $symbol.to_str().unwrap_or("symbol");
                         *symbol.map_err(|_| DriverError::TooOld { symbol: name })?
                     },)*
+                    $($extra: {
+                        // SAFETY: as above.
+                        let symbol = unsafe {
+                            library.get::<unsafe extern "C" fn($($extra_argument),*) -> c_int>($extra_symbol)
+                        };
+                        symbol.ok().map(|symbol| *symbol)
+                    },)*
                 })
             }
         }
@@ -34,6 +46,7 @@ macro_rules! functions {
 }
 
 functions! {
+    required {
     init: c"cuInit" (c_uint);
     error_name: c"cuGetErrorName" (c_int, *mut *const c_char);
     driver_version: c"cuDriverGetVersion" (*mut c_int);
@@ -44,14 +57,17 @@ functions! {
     device_uuid: c"cuDeviceGetUuid_v2" (*mut CUuuid, CUdevice);
     device_total: c"cuDeviceTotalMem_v2" (*mut usize, CUdevice);
     device_bus_id: c"cuDeviceGetPCIBusId" (*mut c_char, c_int, CUdevice);
-    context_flags: c"cuDevicePrimaryCtxSetFlags_v2" (CUdevice, c_uint);
     context_retain: c"cuDevicePrimaryCtxRetain" (*mut CUcontext, CUdevice);
     context_release: c"cuDevicePrimaryCtxRelease_v2" (CUdevice);
     context_current: c"cuCtxSetCurrent" (CUcontext);
-    context_limit: c"cuCtxSetLimit" (CUlimit, usize);
     memory_info: c"cuMemGetInfo_v2" (*mut usize, *mut usize);
     memory_allocate: c"cuMemAlloc_v2" (*mut CUdeviceptr, usize);
     memory_free: c"cuMemFree_v2" (CUdeviceptr);
-    handle_create: c"cuMemCreate" (*mut CUmemGenericAllocationHandle, usize, *const CUmemAllocationProp, u64);
-    handle_release: c"cuMemRelease" (CUmemGenericAllocationHandle);
+    }
+    optional {
+        context_flags: c"cuDevicePrimaryCtxSetFlags_v2" (CUdevice, c_uint);
+        context_limit: c"cuCtxSetLimit" (CUlimit, usize);
+        handle_create: c"cuMemCreate" (*mut CUmemGenericAllocationHandle, usize, *const CUmemAllocationProp, u64);
+        handle_release: c"cuMemRelease" (CUmemGenericAllocationHandle);
+    }
 }

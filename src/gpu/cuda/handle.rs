@@ -1,5 +1,7 @@
 //! Device memory that belongs to no context: virtual memory management without the virtual address.
 
+use std::ffi::c_int;
+
 use cudarc::driver::sys::{
     CUmemAllocationHandleType, CUmemAllocationProp, CUmemAllocationProp_st__bindgen_ty_1, CUmemAllocationType,
     CUmemGenericAllocationHandle, CUmemLocation, CUmemLocationType,
@@ -8,10 +10,14 @@ use cudarc::driver::sys::{
 use super::{CallError, Device, Driver};
 use crate::units::ByteSize;
 
+type Create = unsafe extern "C" fn(*mut CUmemGenericAllocationHandle, usize, *const CUmemAllocationProp, u64) -> c_int;
+type Release = unsafe extern "C" fn(CUmemGenericAllocationHandle) -> c_int;
+
 /// A handle to device memory that is mapped nowhere. It is released when dropped.
 pub struct Handle {
     handle: Option<CUmemGenericAllocationHandle>,
     size: ByteSize,
+    release: Release,
     driver: &'static Driver,
 }
 
@@ -34,13 +40,17 @@ impl Device {
                 reserved: [0; 4],
             },
         };
+        let (create, release) = self.handle_functions()?;
         let mut handle = 0;
         // SAFETY: both pointers are to live values of the types the driver reads and fills.
-        let result = unsafe {
-            (self.driver.functions.handle_create)(&raw mut handle, size.bytes() as usize, &raw const properties, 0)
-        };
+        let result = unsafe { create(&raw mut handle, size.bytes() as usize, &raw const properties, 0) };
         self.driver.check("cuMemCreate", result)?;
-        Ok(Handle { handle: Some(handle), size, driver: self.driver })
+        Ok(Handle { handle: Some(handle), size, release, driver: self.driver })
+    }
+
+    fn handle_functions(&self) -> Result<(Create, Release), CallError> {
+        let functions = &self.driver.functions;
+        functions.handle_create.zip(functions.handle_release).ok_or_else(|| CallError::missing("cuMemCreate"))
     }
 }
 
@@ -57,7 +67,7 @@ impl Handle {
     fn free(&mut self) -> Result<(), CallError> {
         let Some(handle) = self.handle.take() else { return Ok(()) };
         // SAFETY: the handle came from cuMemCreate and is taken out above, so it is released once.
-        let result = unsafe { (self.driver.functions.handle_release)(handle) };
+        let result = unsafe { (self.release)(handle) };
         self.driver.check("cuMemRelease", result)
     }
 }
