@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use crate::gpu::{GpuProcess, GpuUuid, Nvml, NvmlError};
+use crate::gpu::{GRANULARITY, GpuProcess, GpuUuid, Nvml, NvmlError};
 use crate::line::policy::Free;
 use crate::units::ByteSize;
 
@@ -46,7 +46,14 @@ impl Sight {
         Ok(Self { nvml: Nvml::open()?, gpus, free: Free::new(), crowd: Crowd::new(), pace })
     }
 
-    /// When the next look is due.
+    /// Looks at no more than these from here on.
+    pub fn narrow(&mut self, gpus: Vec<GpuUuid>) {
+        self.free.retain(|gpu, _| gpus.contains(gpu));
+        self.crowd.retain(|gpu, _| gpus.contains(gpu));
+        self.gpus = gpus;
+    }
+
+    /// When the next look is due; `None` for at once.
     pub fn due(&self) -> Option<Instant> {
         self.pace.due()
     }
@@ -59,7 +66,7 @@ impl Sight {
     /// Looks at the memory. Says whether it has changed.
     pub fn look(&mut self, now: Instant) -> bool {
         let free = |gpu: &GpuUuid| match self.nvml.memory(*gpu) {
-            Ok(memory) => Some((*gpu, memory.free)),
+            Ok(memory) => Some((*gpu, memory.free.round_down(GRANULARITY))),
             Err(error) => {
                 tracing::debug!(%gpu, %error, "memory not told");
                 None
@@ -82,7 +89,7 @@ impl Sight {
         self.pace.longest = if is_quiet { LONGEST } else { WATCHFUL };
     }
 
-    /// What was free at the last look; of a GPU that does not tell, nothing.
+    /// What was free at the last look, in whole pages of device memory. A GPU that does not tell is missing.
     pub fn free(&self) -> &Free {
         &self.free
     }

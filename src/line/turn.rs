@@ -7,7 +7,7 @@ use crate::control::directory::RuntimeDirectory;
 use crate::gpu::GpuUuid;
 use crate::line::policy::{EVERYTHING, Free, Grant, Request, Stage, Ticket, at_worst, place};
 use crate::line::still::Stillness;
-use crate::line::verdict::{Verdict, verdict};
+use crate::line::verdict::{Verdict, is_someone_taking, verdict};
 use crate::line::{Line, Place, Standing};
 use crate::units::ByteSize;
 
@@ -82,19 +82,25 @@ impl Turn {
         }
     }
 
-    /// Goes past those who take and stand still, if there are no others. What they were granted stays theirs.
-    pub fn pass_still(&mut self, now: Instant) -> Option<Grant> {
-        let taking = |other: &&Standing| {
-            let gpus = self.own.ticket().request.gpus();
-            gpus.into_iter().any(|gpu| !other.ticket.claim_on(gpu).is_zero())
-        };
-        let mut taking = self.others.iter().filter(taking);
-        if !taking.all(|other| self.stillness.is_still(&other.ticket, now)) {
-            return None;
+    /// Goes past those who take but stand still, if nobody else takes. What they were granted stays theirs.
+    pub fn pass_still(&mut self, now: Instant) -> Verdict {
+        let own = self.own.ticket();
+        let moving = self.others.iter().map(|other| {
+            let mut ticket = self.stillness.discount(other.ticket.clone(), now);
+            if self.stillness.is_still(&ticket, now) {
+                ticket.claims.clear();
+            }
+            ticket
+        });
+        if is_someone_taking(&in_order(moving, own), own) {
+            return Verdict::Wait;
         }
-        let grant = self.own.ticket().request.reserved();
+        if matches!(own.request, Request::Any(_)) {
+            return Verdict::NoFit;
+        }
+        let grant = own.request.reserved();
         self.change(|ticket| claim(ticket, &grant));
-        Some(grant)
+        Verdict::Go(grant)
     }
 
     /// What others were granted on a GPU and have not allocated yet, as far as that is known.
