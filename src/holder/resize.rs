@@ -9,8 +9,8 @@ use crate::control::server::Asker;
 use crate::control::wire::{Answer, Resized};
 use crate::gpu::{GRANULARITY, GpuUuid};
 use crate::holder::worker::{OnShort, Order, Report};
-use crate::line::Line;
 use crate::holder::{Holder, Shortfall};
+use crate::line::Line;
 use crate::units::{self, ByteSize, Change};
 
 /// The requests that change the balloon: the one under way, and those behind it.
