@@ -17,6 +17,7 @@ mod run;
 mod status;
 mod talk;
 pub mod usage;
+mod waiting_line;
 
 use std::process::ExitCode;
 

@@ -8,7 +8,7 @@ use tracing::{info, warn};
 use crate::cli;
 use crate::commands::announce::Announcement;
 use crate::commands::failure::Failure;
-use crate::commands::plan::{Planned, plan};
+use crate::commands::plan::{Planned, chosen, plan};
 use crate::commands::{blockers, talk};
 use crate::exit::Exit;
 use crate::gpu::{ComputeMode, VISIBLE_DEVICES, Visible, order_at_start};
@@ -72,6 +72,7 @@ impl cli::Run {
             Err(error) => return Err(blockers::named(error).into()),
         }
         info!(name = %holder.name(), held = %holder.held(), "held");
+        let gpus = chosen(&gpus, &holder);
         announcement.ready(&holder, &gpus);
         spec.environment = self.environment(&gpus);
         Ok(holder)
@@ -125,7 +126,7 @@ fn mark() -> Mark {
 
 /// In this mode a GPU takes one process with a context, which would be the holder and not the command.
 fn refuse_exclusive(plan: &Plan) -> Result<(), Failure> {
-    for wanted in &plan.gpus {
+    for wanted in plan.gpus.all() {
         if plan.backing == Backing::Context && wanted.device.compute_mode()? == ComputeMode::ExclusiveProcess {
             let ordinal = wanted.device.ordinal;
             let why = anyhow::anyhow!(

@@ -15,6 +15,7 @@ use crate::control::wire::Request;
 use crate::holder::reports::Inbox;
 use crate::holder::worker::Report;
 use crate::job::Job;
+use crate::line::{Wakes, Woken};
 use crate::signals::{Received, Signals};
 
 /// Something that happened.
@@ -25,12 +26,14 @@ pub enum Event {
     Request(Asker, Request),
     /// The process of `--until-exit`, or the wrapped job, has ended.
     Exited,
+    /// The line, or a process in the way, has moved; see [`Events::wakes`].
+    Woken(Woken),
     /// The deadline given to [`Events::next`] has come.
     Deadline,
 }
 
 /// Whose end is an event.
-enum Watched {
+enum Outlived {
     Nobody,
     /// By a pidfd.
     Process(OwnedFd),
@@ -42,25 +45,27 @@ pub struct Events {
     pub signals: Signals,
     inbox: Inbox,
     server: Option<Server>,
-    watched: Watched,
+    outlived: Outlived,
     /// The wrapped job, which gets the signals while it runs.
     pub job: Option<Job>,
+    /// What a holder in line is woken by.
+    pub wakes: Option<Wakes>,
     queue: VecDeque<Event>,
 }
 
 impl Events {
     pub fn new(signals: Signals, inbox: Inbox, server: Option<Server>) -> Self {
-        Self { signals, inbox, server, watched: Watched::Nobody, job: None, queue: VecDeque::new() }
+        Self { signals, inbox, server, outlived: Outlived::Nobody, job: None, wakes: None, queue: VecDeque::new() }
     }
 
     /// Reports [`Event::Exited`] once `process` (a pidfd) has ended.
     pub fn watch(&mut self, process: OwnedFd) {
-        self.watched = Watched::Process(process);
+        self.outlived = Outlived::Process(process);
     }
 
     /// Reports [`Event::Exited`] once `job` has ended. Until then signals are the job's: they are passed on and are no events.
     pub fn attend(&mut self, job: Job) {
-        self.watched = Watched::Job;
+        self.outlived = Outlived::Job;
         self.job = Some(job);
     }
 
@@ -93,11 +98,11 @@ impl Events {
         }
     }
 
-    fn watched(&self) -> Option<BorrowedFd<'_>> {
-        match &self.watched {
-            Watched::Nobody => None,
-            Watched::Process(process) => Some(process.as_fd()),
-            Watched::Job => self.job.as_ref().map(Job::as_fd),
+    fn outlived(&self) -> Option<BorrowedFd<'_>> {
+        match &self.outlived {
+            Outlived::Nobody => None,
+            Outlived::Process(process) => Some(process.as_fd()),
+            Outlived::Job => self.job.as_ref().map(Job::as_fd),
         }
     }
 
@@ -108,8 +113,9 @@ impl Events {
         });
         let mut watched: Vec<(BorrowedFd<'_>, PollFlags)> =
             vec![(self.signals.as_fd(), PollFlags::IN), (self.inbox.as_fd(), PollFlags::IN)];
-        watched.extend(self.watched().map(|process| (process, PollFlags::IN)));
+        watched.extend(self.outlived().map(|process| (process, PollFlags::IN)));
         watched.extend(self.server.iter().flat_map(Server::watched));
+        watched.extend(self.wakes.iter().flat_map(Wakes::watched).map(|fd| (fd, PollFlags::IN)));
         let mut polled: Vec<PollFd<'_>> =
             watched.iter().map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
         match poll(&mut polled, timeout.as_ref()) {
@@ -128,9 +134,13 @@ impl Events {
         while let Some((index, report)) = self.inbox.next() {
             self.queue.push_back(Event::Report(index, report));
         }
-        if self.watched().is_some_and(has_exited) {
-            self.watched = Watched::Nobody;
+        if self.outlived().is_some_and(has_exited) {
+            self.outlived = Outlived::Nobody;
             self.queue.push_back(Event::Exited);
+        }
+        let woken = self.wakes.as_mut().map(Wakes::take).unwrap_or_default();
+        if woken != Woken::default() {
+            self.queue.push_back(Event::Woken(woken));
         }
         if let Some(server) = &mut self.server {
             self.queue.extend(server.turn().into_iter().map(|(asker, request)| Event::Request(asker, request)));

@@ -6,3 +6,4 @@ mod hold;
 mod run_signals;
 mod status;
 mod variables;
+mod wait;

@@ -6,9 +6,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use gpu_sim::MB;
-use rustix::process::Signal;
-
 use crate::harness::{Machine, Running};
 
 /// Every signal that a program can do something about. The C library keeps 32 and 33 to itself.

@@ -123,7 +123,7 @@ fn it_takes_no_device_memory_and_needs_no_cuda() {
     let status = status(&machine, "");
     assert_eq!(status.gpus.len(), 2);
     for gpu in [0, 1] {
-        assert_eq!((machine.peak(gpu), machine.processes(gpu)), (0, Vec::new()));
+        assert_eq!((machine.peak(gpu), machine.processes(gpu)), (0, std::collections::BTreeMap::new()));
     }
 }
 
