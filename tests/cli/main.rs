@@ -4,6 +4,7 @@ mod doctor;
 mod harness;
 mod hold;
 mod run_signals;
+mod run_terminal;
 mod status;
 mod variables;
 mod wait;

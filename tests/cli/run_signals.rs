@@ -64,14 +64,19 @@ impl Wrapped {
 
     /// To the wrapper alone, with a value.
     fn queue(&self, signal: i32, value: usize) {
-        let value = libc::sigval { sival_ptr: std::ptr::without_provenance_mut(value) };
-        // SAFETY: the value is a number, which nobody takes for a pointer.
-        assert_eq!(unsafe { libc::sigqueue(self.0.pid().cast_signed(), signal, value) }, 0);
+        queue(self.0.pid(), signal, value);
     }
 }
 
+/// Sends a signal with a value.
+pub fn queue(pid: u32, signal: i32, value: usize) {
+    let value = libc::sigval { sival_ptr: std::ptr::without_provenance_mut(value) };
+    // SAFETY: the value is a number, which nobody takes for a pointer.
+    assert_eq!(unsafe { libc::sigqueue(pid.cast_signed(), signal, value) }, 0);
+}
+
 /// The listener's program, compiled once.
-fn listener() -> &'static Path {
+pub fn listener() -> &'static Path {
     static LISTENER: OnceLock<PathBuf> = OnceLock::new();
     LISTENER.get_or_init(|| {
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cli/run_signals/listener.c");

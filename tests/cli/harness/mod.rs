@@ -1,6 +1,7 @@
 //! What the tests stand on: a machine of simulated GPUs with a runtime directory of its own, and the program on it.
 
 mod process;
+mod terminal;
 
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use gpu_sim::{Builder, Sandbox};
 use tempfile::TempDir;
 
 pub use process::{DEADLINE, Ended, Running};
+pub use terminal::Terminal;
 
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_gpu-balloon");
