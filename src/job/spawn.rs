@@ -104,7 +104,7 @@ fn become_cmd(descriptors: &Inherited, parent: Pid, mask: &libc::sigset_t, ignor
         return Err(io::ErrorKind::BrokenPipe.into());
     }
     descriptors.close_others_on_exec();
-    for signal in SignalSet::all().iter() {
+    for signal in SignalSet::NUMBERS {
         let disposition = if ignored.contains(signal) { libc::SIG_IGN } else { libc::SIG_DFL };
         signals::set_disposition(signal, disposition);
     }

@@ -13,7 +13,6 @@ mod stop;
 mod witness;
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
@@ -129,7 +128,7 @@ impl Signals {
     /// Sources: signalfd(2), signal(7); Linux queues a blocked signal even when it is ignored.
     pub fn block(purpose: Purpose) -> Result<Self, SignalsError> {
         let mut ignored_at_start = SignalSet::default();
-        for signal in SignalSet::all().iter().filter(|signal| is_ignored(*signal)) {
+        for signal in SignalSet::NUMBERS.filter(|signal| is_ignored(*signal)) {
             ignored_at_start.add(signal);
         }
         if !start::sigpipe_was_ignored() {
@@ -297,29 +296,35 @@ fn is_harmless(signal: i32) -> bool {
     matches!(signal, libc::SIGURG | libc::SIGWINCH | libc::SIGCONT | libc::SIGCHLD)
 }
 
+/// The kernel's `sigaction` for handler, flags, restorer and mask, on x86-64 and aarch64. The C library's own refuses the two
+/// signals that it keeps for itself, which a caller may have ignored all the same.
+type Action = [usize; 4];
+
+/// The size of the kernel's set of signals.
+const SET: usize = size_of::<u64>();
+
 /// Whether `signal` is ignored now. Async-signal-safe.
 fn is_ignored(signal: i32) -> bool {
-    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    let mut action: Action = [0; 4];
     // SAFETY: a null action changes nothing; `action` is a place for the present one.
-    let result = unsafe { libc::sigaction(signal, ptr::null(), action.as_mut_ptr()) };
-    // SAFETY: zeroed above, which is a valid `sigaction`, and filled by the call if that succeeded.
-    result == 0 && unsafe { action.assume_init() }.sa_sigaction == libc::SIG_IGN
+    let result = unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, ptr::null::<Action>(), &raw mut action, SET) };
+    result == 0 && action[0] == libc::SIG_IGN
 }
 
 /// Sets `signal` to `SIG_DFL` or `SIG_IGN`. Async-signal-safe; a refusal (KILL, STOP) is of no consequence.
 pub fn set_disposition(signal: i32, disposition: libc::sighandler_t) {
-    // SAFETY: both dispositions name no function of ours.
-    unsafe { libc::signal(signal, disposition) };
+    let action: Action = [disposition, 0, 0, 0];
+    // SAFETY: both dispositions name no function of ours, so flags, restorer and mask do not matter.
+    unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, &raw const action, ptr::null::<Action>(), SET) };
 }
 
 /// Changes this thread's mask and returns the one before. Async-signal-safe.
 pub fn set_mask(how: i32, set: &libc::sigset_t) -> io::Result<libc::sigset_t> {
-    let mut before = MaybeUninit::zeroed();
-    // SAFETY: both point to a `sigset_t`.
-    match unsafe { libc::pthread_sigmask(how, set, before.as_mut_ptr()) } {
-        // SAFETY: filled by the call.
-        0 => Ok(unsafe { before.assume_init() }),
-        code => Err(io::Error::from_raw_os_error(code)),
+    let mut before = SignalSet::default().to_libc();
+    // SAFETY: both point to a `sigset_t`, which begins with the kernel's set.
+    match unsafe { libc::syscall(libc::SYS_rt_sigprocmask, how, ptr::from_ref(set), &raw mut before, SET) } {
+        0 => Ok(before),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 
