@@ -3,6 +3,7 @@
 mod doctor;
 mod harness;
 mod hold;
+mod run;
 mod run_env;
 mod run_signals;
 mod run_terminal;
