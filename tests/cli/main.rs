@@ -3,4 +3,6 @@
 mod gpus;
 mod harness;
 mod hold;
+mod inflate;
+mod lessons;
 mod sizes;
