@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use crate::control::registry::RegistryError;
 use crate::exit::Exit;
 use crate::gpu::{CallError, ComputeMode, Device, DriverError, VISIBLE_DEVICES};
 use crate::holder::HolderError;
@@ -129,6 +130,13 @@ impl From<HolderError> for Failure {
                 Self { exit, error: error.into(), details: Vec::new(), hint: None }
             }
             HolderError::Gpu { gpu, source } => gpu_failure(&gpu, source),
+            HolderError::Registry(RegistryError::Directory(_)) => {
+                Self::new(Exit::Failed, error).context("cannot register the balloon's name").hint(
+                    "XDG_RUNTIME_DIR says where that directory lies; without --name, the memory is held all the same",
+                )
+            }
+            HolderError::Registry(RegistryError::Taken(_)) => Self::new(Exit::Failed, error)
+                .hint("--if-absent takes that for a success; `gpu-balloon status` shows it"),
             HolderError::Registry(_) | HolderError::System(_) | HolderError::Released | HolderError::Exited => {
                 Self::new(Exit::Failed, error)
             }

@@ -39,6 +39,7 @@ pub fn plan(options: &Reservation, command: String) -> Result<Planned, Failure> 
         refuse_mode(device)?;
         refuse_more_than_total(device, amount)?;
         let utilization = nvml.as_ref().and_then(|nvml| nvml.utilization(device.uuid).ok());
+        tracing::debug!(gpu = gpu.ordinal, uuid = %device.uuid, %amount, utilization, "wanted");
         wanted.push(Wanted { device: device.clone(), amount, utilization });
     }
     let plan = Plan {

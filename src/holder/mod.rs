@@ -16,7 +16,7 @@ pub use plan::{Cause, HolderError, Plan, Released, Shortfall, Wanted};
 
 use crate::control::directory::RuntimeDirectory;
 use crate::control::name::Name;
-use crate::control::registry::{Registered, Registration};
+use crate::control::registry::{Registered, Registration, RegistryError};
 use crate::control::server::{Asker, Server};
 use crate::control::wire::{Answer, Request, State};
 use crate::gpu::{GRANULARITY, GpuUuid, Memory};
@@ -161,6 +161,9 @@ impl Holder {
     pub fn inflate(&mut self, watch: Option<&mut dyn FnMut(&[Progress])>) -> Result<Vec<Shortfall>, HolderError> {
         match self.try_inflate(watch) {
             Ok(shortfalls) => {
+                for seat in &self.seats {
+                    tracing::info!(gpu = seat.ordinal(), held = %seat.held(), "inflated");
+                }
                 self.state = State::Holding;
                 self.ends = self.plan.timeout.and_then(|timeout| {
                     Some((Instant::now().checked_add(timeout)?, SystemTime::now().checked_add(timeout)?))
@@ -234,7 +237,11 @@ impl Holder {
         let mut memory = vec![None; self.seats.len()];
         while memory.contains(&None) {
             match self.next(None)? {
-                Event::Report(index, Report::Opened(opened)) => memory[index] = Some(opened),
+                Event::Report(index, Report::Opened(opened)) => {
+                    let gpu = self.seats[index].ordinal();
+                    tracing::debug!(gpu, free = %opened.free, total = %opened.total, "opened");
+                    memory[index] = Some(opened);
+                }
                 event => self.unless_it_ends(event)?,
             }
         }
@@ -326,6 +333,7 @@ impl Holder {
                     left -= 1;
                     released.freed = released.freed.saturating_add(freed);
                     let seat = &mut self.seats[index];
+                    tracing::info!(gpu = seat.ordinal(), %freed, "deflated");
                     released.failures.extend(outcome.err().map(|error| (seat.ordinal(), error)));
                     seat.give_up();
                 }
@@ -372,14 +380,10 @@ impl Holder {
 }
 
 fn register(plan: &Plan, name: &Name, started_at: SystemTime) -> Result<(Registered, Server), HolderError> {
-    let unusable = |directory: String, source| {
-        HolderError::Registry(crate::control::registry::RegistryError::Io { directory, source })
-    };
-    let directory = RuntimeDirectory::open()
-        .map_err(|error| unusable("the runtime directory".to_owned(), std::io::Error::other(error)))?;
+    let directory = RuntimeDirectory::open().map_err(RegistryError::from)?;
     let mut registered = Registered::claim(&directory, name)?;
     let server = Server::listen(&directory, &registered.socket_name())
-        .map_err(|source| unusable(directory.path().display().to_string(), source))?;
+        .map_err(|source| RegistryError::Io { directory: directory.path().display().to_string(), source })?;
     let registration = Registration {
         pid: std::process::id(),
         command: Some(plan.command.clone()),

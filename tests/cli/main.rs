@@ -5,4 +5,5 @@ mod harness;
 mod hold;
 mod inflate;
 mod lessons;
+mod ready;
 mod sizes;

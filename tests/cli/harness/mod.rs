@@ -2,6 +2,7 @@
 
 mod holders;
 mod process;
+mod terminal;
 
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use tempfile::TempDir;
 
 pub use holders::CONTEXT;
 pub use process::{DEADLINE, Ended, Running};
+pub use terminal::Terminal;
 
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_gpu-balloon");
