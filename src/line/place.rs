@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::line::policy::{Request, Stage, Ticket};
+use crate::line::policy::{Ticket, Wish};
 use crate::line::turnstile::Turnstile;
 use crate::line::{DRAFT, Line, Standing, TICKET, TURNSTILE};
 
@@ -26,7 +26,7 @@ impl Place {
     ///
     /// # Errors
     /// The line takes no file.
-    pub fn last(line: &Line, name: &str, stage: Stage, request: Request) -> io::Result<Self> {
+    pub fn last(line: &Line, name: &str, wish: Wish) -> io::Result<Self> {
         let (_turnstile, number) = loop {
             let mut turnstile = Turnstile::enter(line.path(TURNSTILE))?;
             let taken = line.standings()?.last().map_or(0, |last| last.ticket.number);
@@ -36,8 +36,7 @@ impl Place {
                 break (turnstile, number);
             }
         };
-        let ticket = Ticket { number, stage, request, claims: Vec::new() };
-        let standing = Standing { name: name.to_owned(), revision: 0, ticket };
+        let standing = Standing { name: name.to_owned(), revision: 0, ticket: wish.numbered(number) };
         let file = write(line, &standing)?;
         Ok(Self { line: line.clone(), standing, file })
     }

@@ -4,7 +4,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::gpu::GpuUuid;
-use crate::line::policy::{Request, Stage, Want};
+use crate::line::policy::{Request, Stage, Want, Wish};
 use crate::units::ByteSize;
 
 const GPU: GpuUuid = GpuUuid([7; 16]);
@@ -26,7 +26,7 @@ pub fn line() -> Lane {
 impl Lane {
     pub fn join(&self, name: &str) -> Place {
         let request = Request::These(vec![(GPU, Want::Bytes(ByteSize::new(5)))]);
-        Place::last(&self.line, name, Stage::Waiting, request).unwrap()
+        Place::last(&self.line, name, Wish { stage: Stage::Waiting, request, margin: ByteSize::ZERO }).unwrap()
     }
 
     fn names(&self) -> Vec<String> {
