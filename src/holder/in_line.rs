@@ -155,7 +155,7 @@ impl InLine {
     /// Something happened that may have freed memory.
     pub fn hurry(&mut self) {
         if let Some(sight) = &mut self.sight {
-            sight.hurry();
+            sight.hurry(Instant::now());
         }
     }
 
