@@ -29,7 +29,10 @@ impl Turn {
     pub fn join(directory: Option<&RuntimeDirectory>, name: &str, wish: Wish) -> Self {
         let place = directory.map(|directory| Place::last(&Line::open(directory)?, name, wish.clone()));
         let own = match place {
-            Some(Ok(place)) => Own::InLine(place),
+            Some(Ok(place)) => {
+                tracing::info!(number = place.ticket().number, "in line");
+                Own::InLine(place)
+            }
             nowhere => {
                 if let Some(Err(error)) = nowhere {
                     tracing::warn!(%error, "this holder cannot stand in line with others");
