@@ -45,7 +45,7 @@ impl Turn {
 
     /// Looks who is in the line.
     pub fn look(&mut self, free: Option<&Free>, now: Instant) {
-        let Own::InLine(place) = &self.own else { return };
+        let Own::InLine(place) = &mut self.own else { return };
         match place.others() {
             Ok(others) => self.others = others,
             Err(error) => tracing::info!(%error, "the line cannot be read"),
@@ -67,9 +67,9 @@ impl Turn {
                 claim(ticket, &grant);
                 return Verdict::Go(grant);
             }
-            Own::InLine(place) => place.amend_alone(|standings| {
-                let later = standings.iter().map(|standing| stillness.discount(standing.ticket.clone(), now));
-                match verdict(&at_worst(&seen, &later.collect::<Vec<_>>()), number, free) {
+            Own::InLine(place) => place.amend_alone(|own, others| {
+                let later = others.iter().map(|other| stillness.discount(other.ticket.clone(), now));
+                match verdict(&at_worst(&seen, &in_order(later, own)), number, free) {
                     Verdict::Go(grant) => Some((grant.clone(), move |ticket: &mut Ticket| claim(ticket, &grant))),
                     _ => None,
                 }

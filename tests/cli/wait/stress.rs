@@ -96,6 +96,13 @@ fn come_and_go(machine: &Machine, random: &mut Random) -> Option<Served> {
     let mut holder = Running::start(&mut machine.program(&options));
     let patience = if random.below(6) == 0 { random.milliseconds(1000) } else { DEADLINE };
     let Some(ready) = holder.line_within(patience) else {
+        if patience == DEADLINE {
+            println!("{}", machine.run("status").stdout);
+            for entry in std::fs::read_dir(machine.registry().join("line")).unwrap() {
+                let path = entry.unwrap().path();
+                println!("{}: {}", path.display(), std::fs::read_to_string(&path).unwrap_or_default());
+            }
+        }
         assert!(patience < DEADLINE, "{options} has waited in vain");
         holder.signal(if random.below(2) == 0 { Signal::KILL } else { Signal::TERM });
         holder.wait();
