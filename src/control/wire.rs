@@ -57,7 +57,11 @@ pub enum Answer {
     NotAvailable {
         error: String,
     },
-    /// The request cannot be served as it stands.
+    /// The request does not fit this balloon: whoever asked made a mistake.
+    Misfit {
+        error: String,
+    },
+    /// The request cannot be served now.
     Refused {
         error: String,
     },

@@ -2,8 +2,10 @@
 
 mod describe;
 mod events;
+mod lag;
 mod plan;
 mod reports;
+mod requests;
 mod resize;
 mod spaces;
 pub mod worker;
@@ -21,6 +23,8 @@ use crate::control::server::{Asker, Server};
 use crate::control::wire::{Answer, Request, State};
 use crate::gpu::{GRANULARITY, GpuUuid, Memory};
 use crate::holder::reports::Reports;
+use crate::holder::requests::{Requests, Wish};
+use crate::holder::resize::Resize;
 use crate::holder::worker::{OnShort, Order, Report, Worker};
 use crate::signals::{Received, Signals};
 use crate::units::{self, ByteSize};
@@ -41,7 +45,7 @@ pub struct Holder {
     ends: Option<(Instant, SystemTime)>,
     /// Who waits for the release.
     released_by: Vec<Asker>,
-    resizes: resize::Queue,
+    requests: Requests,
 }
 
 /// One GPU of the holder. It keeps its place, by which its worker reports, also when its part is released.
@@ -80,6 +84,11 @@ impl Seat {
 
     fn handed_over(&self) -> ByteSize {
         self.worker.as_ref().map_or(ByteSize::ZERO, |worker| ByteSize::new(worker.gauge.job.load(Ordering::Relaxed)))
+    }
+
+    fn chunk_size(&self) -> ByteSize {
+        let size = |worker: &Worker| ByteSize::new(worker.gauge.chunk_size.load(Ordering::Relaxed));
+        self.worker.as_ref().map_or(ByteSize::ZERO, size)
     }
 
     fn has_part_on(&self, gpu: GpuUuid) -> bool {
@@ -135,7 +144,7 @@ impl Holder {
             started_at,
             ends: None,
             released_by: Vec::new(),
-            resizes: resize::Queue::default(),
+            requests: Requests::default(),
         })
     }
 
@@ -265,29 +274,27 @@ impl Holder {
     /// The system denies the holder its loop; the memory is still held.
     pub fn hold(&mut self, mut keep: impl FnMut(&Received) -> bool) -> Result<Cause, HolderError> {
         loop {
-            match self.next(self.ends.map(|(at, _)| at))? {
-                Event::Signal(received) if keep(&received) => {}
-                Event::Signal(received) => return Ok(Cause::Signal(received)),
-                Event::Exited => return Ok(Cause::Exited),
-                Event::Deadline => return Ok(Cause::Timeout),
+            let ended = match self.next(self.ends.map(|(at, _)| at))? {
+                Event::Signal(received) if keep(&received) => None,
+                Event::Signal(received) => Some(Cause::Signal(received)),
+                Event::Exited => Some(Cause::Exited),
+                Event::Deadline => Some(Cause::Timeout),
                 Event::Request(asker, Request::Release { gpus: None }) => {
                     self.released_by.push(asker);
-                    return Ok(Cause::Released);
+                    Some(Cause::Released)
                 }
                 Event::Request(asker, Request::Release { gpus: Some(gpus) }) => {
-                    if self.release_part(asker, &gpus) {
-                        return Ok(Cause::Released);
-                    }
+                    self.take_on(asker, Wish::ReleasePart(gpus))
                 }
                 Event::Request(asker, Request::Resize { changes, chunk_bytes }) => {
-                    self.request_resize(asker, changes, chunk_bytes);
+                    let resize = Resize { changes, chunk_size: chunk_bytes.map(ByteSize::new) };
+                    self.take_on(asker, Wish::Resize(resize))
                 }
-                Event::Request(_, Request::Status) => {}
-                Event::Report(index, report) => {
-                    if self.follow(index, report) {
-                        return Ok(Cause::Lost);
-                    }
-                }
+                Event::Request(_, Request::Status) => None,
+                Event::Report(index, report) => self.follow(index, report),
+            };
+            if let Some(cause) = ended {
+                return Ok(cause);
             }
         }
     }
@@ -297,15 +304,12 @@ impl Holder {
     /// # Errors
     /// The system denies the holder its loop; the driver frees the memory when the process ends.
     pub fn deflate(mut self) -> Result<Released, HolderError> {
-        let released = self.let_go()?;
-        for asker in std::mem::take(&mut self.released_by) {
-            self.events.answer(asker, Answer::Released { bytes: released.freed.bytes() });
-        }
-        Ok(released)
+        self.let_go()
     }
 
     fn let_go(&mut self) -> Result<Released, HolderError> {
         self.state = State::Deflating;
+        self.settle_requests();
         let mut released = Released { freed: ByteSize::ZERO, failures: Vec::new(), cut_short: None };
         let mut left = 0;
         for seat in &self.seats {
@@ -337,6 +341,9 @@ impl Holder {
         }
         // The name is free before anyone is told that the memory is.
         self.registered = None;
+        for asker in std::mem::take(&mut self.released_by) {
+            self.events.answer(asker, Answer::Released { bytes: released.freed.bytes() });
+        }
         Ok(released)
     }
 
