@@ -10,10 +10,8 @@ use crate::units::ByteSize;
 pub fn named(error: HolderError) -> Failure {
     let short: Vec<(u32, GpuUuid)> = match &error {
         HolderError::NotAvailable(shortfalls) => shortfalls.iter().map(|short| (short.ordinal, short.uuid)).collect(),
-        HolderError::Gpu { ordinal, uuid, source }
-            if source.error.is_out_of_memory() || source.error.is_unavailable() =>
-        {
-            vec![(*ordinal, *uuid)]
+        HolderError::Gpu { gpu, source } if source.error.is_out_of_memory() || source.error.is_unavailable() => {
+            vec![(gpu.ordinal, gpu.uuid)]
         }
         _ => Vec::new(),
     };

@@ -186,34 +186,40 @@ impl Holder {
     fn try_inflate(&mut self, mut watch: Option<&mut dyn FnMut(&[Progress])>) -> Result<Vec<Shortfall>, HolderError> {
         let memory = self.open()?;
         let mut targets = Vec::new();
-        for (seat, memory) in self.seats.iter().zip(&memory) {
-            let memory = units::Memory { free: memory.free, total: memory.total, held: ByteSize::ZERO };
-            let resolved = seat.wanted.amount.resolve(&memory, seat.wanted.utilization, GRANULARITY);
-            targets.push(match resolved {
-                Ok(target) => target,
-                Err(error) if error.is_shortage() => GRANULARITY,
+        let mut shortfalls = Vec::new();
+        for (index, (seat, memory)) in self.seats.iter().zip(&memory).enumerate() {
+            let Wanted { amount, utilization, .. } = &seat.wanted;
+            let seen = units::Memory { free: memory.free, total: memory.total, held: ByteSize::ZERO };
+            let (target, needed) = match amount.resolve(&seen, *utilization, GRANULARITY) {
+                Ok(target) => (target, target),
+                Err(error) if error.is_shortage() => (ByteSize::ZERO, amount.least(GRANULARITY)),
                 Err(error) => return Err(HolderError::Size(error)),
-            });
+            };
+            if needed > memory.free {
+                shortfalls.push(self.shortfall(index, needed, memory.free));
+            }
+            targets.push(target);
         }
-        let shortfalls: Vec<Shortfall> = (0..self.seats.len())
-            .filter(|&index| targets[index] > memory[index].free)
-            .map(|index| self.shortfall(index, targets[index], memory[index].free))
-            .collect();
         if !shortfalls.is_empty() && self.plan.on_short == OnShort::GiveBack {
             return Err(HolderError::NotAvailable(shortfalls));
         }
         for (seat, &target) in self.seats.iter().zip(&targets) {
             seat.tell(Order::Reserve { target, chunk_size: self.plan.chunk_size, on_short: self.plan.on_short });
         }
-        let mut shortfalls = Vec::new();
+        // Who has a target reports by itself what it lacks of it.
+        let has_none =
+            |short: &Shortfall| self.seats.iter().zip(&targets).any(|(s, t)| s.uuid() == short.uuid && t.is_zero());
+        shortfalls.retain(has_none);
         let mut left = self.seats.len();
         while left > 0 {
             let deadline = watch.is_some().then(|| Instant::now() + PROGRESS);
             match self.next(deadline)? {
                 Event::Report(_, Report::Held) => left -= 1,
-                Event::Report(index, Report::Short { free, missing }) => {
+                Event::Report(index, Report::Short { missing, .. }) => {
                     left -= 1;
-                    let shortfall = Shortfall { missing, ..self.shortfall(index, targets[index], free) };
+                    // What the driver reports by now has the pieces in it that were given back.
+                    let taken = targets[index].saturating_sub(missing);
+                    let shortfall = self.shortfall(index, targets[index], taken);
                     if self.plan.on_short == OnShort::GiveBack {
                         return Err(HolderError::NotAvailable(vec![shortfall]));
                     }
@@ -225,7 +231,7 @@ impl Holder {
                 watch(&self.progress());
             }
         }
-        Ok(shortfalls)
+        if self.held().is_zero() { Err(HolderError::NotAvailable(shortfalls)) } else { Ok(shortfalls) }
     }
 
     /// Opens a context on every GPU and returns the memory of each.
@@ -262,7 +268,7 @@ impl Holder {
             }
             Event::Report(index, Report::Failed(source)) => {
                 let seat = &self.seats[index];
-                Err(HolderError::Gpu { ordinal: seat.ordinal(), uuid: seat.uuid(), source })
+                Err(HolderError::Gpu { gpu: seat.wanted.device.clone(), source })
             }
             Event::Report(..) | Event::Signal(_) | Event::Deadline => Ok(()),
         }

@@ -60,8 +60,8 @@ pub enum HolderError {
     Size(SpecError),
     #[error("the memory is not available: {}", list(.0))]
     NotAvailable(Vec<Shortfall>),
-    #[error("GPU {ordinal}")]
-    Gpu { ordinal: u32, uuid: GpuUuid, source: CallError },
+    #[error("GPU {}", .gpu.ordinal)]
+    Gpu { gpu: Device, source: CallError },
     #[error("ended by a signal before everything was held")]
     Signal(Received),
     #[error("released before everything was held")]

@@ -247,14 +247,15 @@ impl<S: Space> Bench<'_, S> {
     }
 
     fn empty(&mut self) -> Emptied {
-        let freed = self.balloon.allocated();
+        let (before, stuck) = (self.balloon.allocated(), self.balloon.stuck());
         let free = self.balloon.memory().map(|memory| memory.free);
         self.balloon.set_target(ByteSize::ZERO);
         let outcome = self.balloon.deflate_whole_chunks();
         self.show();
-        let lag = match (&outcome, free) {
-            (Ok(()), Ok(free)) => lag::wait(free.saturating_add(freed), self.uuid, || self.balloon.memory()),
-            _ => Duration::ZERO,
+        let freed = before.saturating_sub(self.balloon.stuck().saturating_sub(stuck));
+        let lag = match free {
+            Ok(free) => lag::wait(free.saturating_add(freed), self.uuid, || self.balloon.memory()),
+            Err(_) => Duration::ZERO,
         };
         Emptied { freed, outcome, lag }
     }

@@ -1,4 +1,6 @@
 //! The real program on the simulated driver, one file a verb.
 
+mod gpus;
 mod harness;
 mod hold;
+mod sizes;
