@@ -1,6 +1,9 @@
 //! The real program on the simulated driver, one file a verb.
 
+mod doctor;
 mod gpus;
 mod harness;
 mod hold;
 mod sizes;
+mod status;
+mod variables;
