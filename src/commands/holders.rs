@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::commands::Failure;
 use crate::commands::plan::{selectors, visibility};
 use crate::control::client::{ClientError, Pending, ask};
-use crate::control::registry::{self, Entry, FindError};
+use crate::control::registry::{self, Entry};
 use crate::control::wire::{Answer, Balloon, Request};
 use crate::exit::Exit;
 use crate::gpu::{GpuUuid, Selection, Visible};
@@ -34,13 +34,7 @@ impl Holders {
 
     /// The holder that `text` names: by name, pid, or unique prefix.
     pub fn named(&self, text: &str) -> Result<&Entry, Failure> {
-        registry::find(&self.entries, text).map_err(|error| {
-            let exit = match error {
-                FindError::Unknown(_) => Exit::NoSuchBalloon,
-                FindError::Ambiguous { .. } => Exit::Usage,
-            };
-            Failure::new(exit, error).hint("`gpu-balloon status` lists the balloons")
-        })
+        registry::find(&self.entries, text).map_err(Failure::from)
     }
 
     /// Sends a request; its answer can be awaited beside others.

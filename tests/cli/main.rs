@@ -4,6 +4,8 @@ mod doctor;
 mod gpus;
 mod harness;
 mod hold;
+mod names;
+mod resize;
 mod sizes;
 mod status;
 mod variables;

@@ -1,5 +1,6 @@
 //! What the tests stand on: a machine of simulated GPUs with a runtime directory of its own, and the program on it.
 
+mod background;
 mod holders;
 mod process;
 
@@ -10,6 +11,7 @@ use std::process::Command;
 use gpu_sim::{Builder, Sandbox};
 use tempfile::TempDir;
 
+pub use background::Background;
 pub use holders::CONTEXT;
 pub use process::{DEADLINE, Ended, Running};
 
