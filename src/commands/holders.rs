@@ -14,7 +14,10 @@ use crate::gpu::{GpuUuid, Selection, Visible};
 use crate::holder::process;
 
 /// How long a holder that lives may take to say something.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often a holder that is busy with a request is asked whether it still lives.
+const INTERVAL: Duration = Duration::from_millis(500);
 
 /// The holders that live: this user's, and for root everybody's.
 pub struct Holders {
@@ -56,7 +59,7 @@ impl Holders {
     /// has time to describe itself.
     pub fn wait(&self, holder: &Entry, pending: Pending) -> Result<Answer, ClientError> {
         let mut leaves = false;
-        pending.answer_while(PATIENCE, || {
+        pending.answer_while(INTERVAL, || {
             let asked = self.ask(holder, &Request::Status);
             match asked.and_then(|pending| pending.answer(Instant::now() + PATIENCE)) {
                 Err(ClientError::Silent) => false,

@@ -5,6 +5,7 @@ mod gpus;
 mod harness;
 mod hold;
 mod names;
+mod release;
 mod resize;
 mod sizes;
 mod status;
