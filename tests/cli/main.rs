@@ -10,4 +10,5 @@ mod release;
 mod resize;
 mod sizes;
 mod status;
+mod until_exit;
 mod variables;

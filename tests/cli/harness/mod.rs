@@ -3,6 +3,7 @@
 mod background;
 mod holders;
 mod process;
+mod users;
 
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use tempfile::TempDir;
 pub use background::Background;
 pub use holders::CONTEXT;
 pub use process::{DEADLINE, Ended, Running};
+pub use users::{NOBODY, skipped, unprivileged};
 
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_gpu-balloon");
