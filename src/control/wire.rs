@@ -65,9 +65,8 @@ pub enum Answer {
     Refused {
         error: String,
     },
-    OtherVersion {
-        version: u32,
-    },
+    /// The request is of another version than the envelope of this answer.
+    OtherVersion,
 }
 
 /// A balloon as its holder describes it.

@@ -1,5 +1,6 @@
 //! The real program on the simulated driver, one file a verb.
 
+mod control;
 mod detach;
 mod doctor;
 mod gpus;
