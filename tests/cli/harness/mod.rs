@@ -49,6 +49,15 @@ impl Machine {
         self.runtime().join("gpu-balloon")
     }
 
+    /// The files of the holders that are registered; the line of those who wait lies beside them and stays.
+    pub fn registered(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.registry()).expect("a registry");
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.filter(|name| name != "line").collect();
+        names.sort_unstable();
+        names
+    }
+
     /// Any command on the machine.
     pub fn command(&self, program: &str) -> Command {
         let mut command = self.sandbox.command(program);
