@@ -3,6 +3,7 @@
 mod background;
 mod holders;
 mod process;
+mod session;
 mod terminal;
 mod users;
 
@@ -16,6 +17,7 @@ use tempfile::TempDir;
 pub use background::Background;
 pub use holders::CONTEXT;
 pub use process::{DEADLINE, Ended, Running};
+pub use session::Session;
 pub use terminal::Terminal;
 pub use users::{NOBODY, skipped, unprivileged};
 
@@ -78,6 +80,13 @@ impl Machine {
         let mut command = self.command(PROGRAM);
         command.args(line.split_whitespace());
         command
+    }
+
+    /// `gpu-balloon run` with these options and this command.
+    pub fn wrap(&self, options: &str, command: &[&str]) -> Command {
+        let mut run = self.program(&format!("run {options} --"));
+        run.args(command);
+        run
     }
 
     /// Runs `gpu-balloon` to its end.
