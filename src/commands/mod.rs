@@ -9,6 +9,7 @@ mod failure;
 mod hold;
 mod holders;
 mod machine;
+mod output;
 mod plan;
 mod release;
 mod resize;
