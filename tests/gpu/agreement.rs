@@ -1,6 +1,6 @@
 //! NVML, nvidia-smi, PyTorch and `status` say the same of what is held and free.
 
-use crate::machine::{GB, MB, Machine, Running, assert_near, skip};
+use crate::machine::{GB, INITIALISED, MB, Machine, Running, assert_near, skip};
 
 /// PyTorch in a context of its own says what it sees as free, and keeps the context until standard input ends.
 const TORCH: &str = "\
@@ -29,10 +29,10 @@ fn nvidia_smi_shows_what_is_held_and_by_whom() {
     let Some(said) = machine.asked("nvidia-smi", &query) else { return };
     let line = said.lines().find(|line| line.starts_with(&format!("{}, ", holder.pid())));
     let (_, used) = line.unwrap_or_else(|| panic!("{said}")).split_once(", ").unwrap();
-    let processes = gpu["processes"].as_array().unwrap();
-    let ours = processes.iter().find(|process| process["pid"] == holder.pid()).expect("status lists it");
-    assert_near(used.parse().unwrap(), ours["used_bytes"].as_u64().unwrap() / MB, 1);
-    assert!(used.parse::<u64>().unwrap() >= 2048, "{said}");
+    let part = &machine.status()["balloons"][0]["gpus"][0];
+    let held = ["allocated_bytes", "overhead_bytes"].map(|name| part[name].as_u64().unwrap());
+    // What the driver keeps for a process is not all on its account.
+    assert_near(used.parse().unwrap(), (held[0] + held[1]) / MB, 2 * INITIALISED / MB);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use crate::machine::{BLOCKS, GB, INITIALISED, MB, Machine, Running, assert_near};
+use crate::machine::{BLOCKS, CONTEXT, GB, MB, Machine, Running, assert_near};
 
 #[test]
 #[ignore = "needs a GPU"]
@@ -13,7 +13,7 @@ fn only_the_difference_moves() {
     for (spec, held) in [("5GB", 5 * GB), ("-1GB", 4 * GB), ("+512MB", 4 * GB + 512 * MB), ("2GB", 2 * GB)] {
         let said = machine.run(&format!("resize live {spec}")).exits(0);
         assert!(said.stdout.trim().ends_with(&format!("held={held}")), "{}", said.stdout);
-        assert_eq!(before - machine.free(0), held - 2 * GB, "{spec}");
+        assert_near(before + 2 * GB, machine.free(0) + held, BLOCKS);
     }
 }
 
@@ -36,7 +36,7 @@ fn a_growth_that_does_not_fit_leaves_the_balloon_as_it_was() {
     let (_holder, _) = machine.hold("--gpu 0 --reserve 2GB --name live");
     let before = machine.free(0);
     machine.run("resize live +8GB").exits(3);
-    assert_eq!(machine.free(0), before);
+    assert_near(machine.free(0), before, BLOCKS);
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn release_returns_once_the_memory_is_free() {
     let before = machine.free(0);
     let (mut holder, _) = machine.hold("--gpu 0 --reserve 16GB --name live");
     machine.run("release live").exits(0);
-    assert!(before - machine.free(0) <= crate::machine::CONTEXT, "{} is in use", before - machine.free(0));
+    assert!(before - machine.free(0) <= CONTEXT, "{} is in use", before - machine.free(0));
     holder.wait().exits(0);
     machine.wait_for_free(0, before);
 }
@@ -84,7 +84,7 @@ fn status_takes_no_device_memory() {
     let before = machine.free(0);
     let mut watching = Running::start(&mut machine.program("status --watch=1s"));
     watching.line();
-    assert_near(machine.free(0), before, 0);
+    assert_near(machine.free(0), before, MB);
     watching.signal(Signal::INT);
     watching.wait();
 }
@@ -97,6 +97,6 @@ fn doctor_finds_the_machine_fit_and_leaves_it_as_it_was() {
     let said = machine.run("doctor --json").exits(0);
     let found: serde_json::Value = serde_json::from_str(&said.stdout).expect("doctor speaks JSON");
     assert_eq!(found["is_healthy"], true, "{found}");
-    assert!(found["gpus"][0]["trial"]["overhead_bytes"].as_u64().unwrap() <= crate::machine::CONTEXT);
-    machine.wait_for_free(0, before.saturating_sub(INITIALISED));
+    assert!(found["gpus"][0]["trial"]["overhead_bytes"].as_u64().unwrap() <= CONTEXT);
+    machine.wait_for_free(0, before);
 }

@@ -57,9 +57,11 @@ impl Machine {
         processes.expect("NVML lists").iter().any(|process| process.pid == pid)
     }
 
-    /// Waits until NVML shows at least so much as free. It has no event for that.
+    /// Waits until NVML shows as much as free as before, but for the little that the driver may keep. It has no event for
+    /// that.
     #[track_caller]
-    pub fn wait_for_free(&self, gpu: u32, least: u64) {
+    pub fn wait_for_free(&self, gpu: u32, before: u64) {
+        let least = before.saturating_sub(INITIALISED);
         let deadline = Instant::now() + DEADLINE;
         while self.free(gpu) < least {
             assert!(Instant::now() < deadline, "GPU {gpu}: {} free, not {least}", self.free(gpu));

@@ -105,7 +105,7 @@ static int lag(void)
 	}
 	qsort(freeing, LAGS, sizeof *freeing, by_value);
 	qsort(seen, LAGS, sizeof *seen, by_value);
-	printf("{\"free_us\":%.1f,\"visible_us\":%.1f,\"visible_max_us\":%.1f,\"not_at_first_read\":%d,\"of\":%d}\n",
+	printf("{\"free_us\":%.1f,\"visible_us\":%.1f,\"visible_max_us\":%.1f,\"not_at_first_read\":%d,\"frees\":%d}\n",
 	       freeing[LAGS / 2], seen[LAGS / 2], seen[LAGS - 1], late, LAGS);
 	return 0;
 }

@@ -73,7 +73,7 @@ def lags(lab, report, clock, gpu):
     def bare(how):
         with lab.start(lab.bare, "lag", how) as program:
             found = program.told()
-        late = f"{found['not_at_first_read']} of {found['of']}"
+        late = f"{found['not_at_first_read']} of {found['frees']}"
         rows.append([f"bare C, {how}", f"{found['free_us']:.0f}", f"{found['visible_us']:.1f}", f"{found['visible_max_us']:.1f}", late])
         report.figures("lag", of=f"bare {how}", **found)
 
@@ -82,7 +82,7 @@ def lags(lab, report, clock, gpu):
         holder = lab.hold("--reserve", "2GB", *options)
         start = time.perf_counter()
         holder.signal(signal.SIGKILL)
-        gpu.when_free(before)
+        gpu.when_free(before, pause=0)
         took = time.perf_counter() - start
         holder.end()
         what = " ".join(["hold", *options, "killed"])

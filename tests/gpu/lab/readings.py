@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pynvml
 
+from lab import MB
 from lab.programs import Silent
+
+KEPT = 8 * MB
 
 
 def count():
@@ -39,13 +42,14 @@ class Gpu:
     def performance_state(self):
         return pynvml.nvmlDeviceGetPerformanceState(self.handle)
 
-    def when_free(self, least, timeout=10):
-        """Seconds until at least so much is free."""
-        start = time.perf_counter()
-        while (free := self.free()) < least:
-            if time.perf_counter() > start + timeout:
-                raise Silent(f"{(least - free) >> 20} MiB are still in use after {timeout} s")
-        return time.perf_counter() - start
+    def when_free(self, before, pause=0.0005, timeout=30):
+        """Waits until as much is free as before, but for the little that the driver may keep."""
+        end = time.monotonic() + timeout
+        while (missing := before - self.free()) > KEPT:
+            if time.monotonic() > end:
+                raise Silent(f"{missing >> 20} MiB are still in use after {timeout} s")
+            # Questions without a pause would slow down whoever is freeing.
+            time.sleep(pause)
 
 
 class Sampler:
