@@ -15,9 +15,9 @@ def run(lab, report, clock):
     attempt(report, clock, "status beside nvidia-smi", lambda: beside(lab, report))
 
 
-def tests(lab, report):
+def tests(lab, report, *names):
     lab.environment["GPU_TESTS_PROGRAM"] = str(lab.balloon)
-    code, said = lab.call(lab.tests, "--ignored", "--test-threads=1", "--nocapture", timeout=TIMEOUT)
+    code, said = lab.call(lab.tests, *names, "--ignored", "--test-threads=1", "--nocapture", timeout=TIMEOUT)
     result = re.findall(r"^test result: .*$", said, re.MULTILINE)
     failed = re.findall(r"^    (\w+::\w+)$", said, re.MULTILINE)
     skipped = re.findall(r"^.*skipped: .*$", said, re.MULTILINE)

@@ -79,6 +79,7 @@ class Program:
     def __init__(self, command, environment, log):
         log.write(f"$ {' '.join(map(str, command))}\n".encode())
         self.name = Path(command[0]).name
+        self.is_holder = self.name == "gpu-balloon" and command[1] == "hold"
         self.log = log
         self.started = time.perf_counter()
         self.process = subprocess.Popen(
@@ -148,7 +149,7 @@ class Program:
             self.process.stdin.close()
         except OSError:
             pass
-        if self.name == "gpu-balloon" and self.process.poll() is None:
+        if self.is_holder and self.process.poll() is None:
             self.process.terminate()
         try:
             self.process.wait(timeout)
