@@ -1,6 +1,5 @@
-"""Jobs that grow inside their reservation on a GPU that is otherwise full, alone and beside a thief."""
+"""Jobs that grow inside their reservation on a GPU that is otherwise full, with and without a thief beside them."""
 
-import json
 import time
 from contextlib import ExitStack
 
@@ -8,10 +7,7 @@ from lab import MB
 from lab.programs import Silent
 from lab.readings import Gpu, Sampler
 from lab.report import attempt, mib
-
-RESERVE = "4GB"
-CHUNK = 100 * MB  # `run`'s own choice
-PIECE = 64 * MB
+from lab.stress import CHUNK, HEADER, PIECE, RESERVE, THIEVES, Others, alone, stress, summary_of, wrapped
 
 # What makes each framework allocate as it is named.
 JOBS = [
@@ -19,16 +15,14 @@ JOBS = [
     ("torch, expandable segments", "torch_job", {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}, []),
     ("torch, cudaMallocAsync", "torch_job", {"PYTORCH_CUDA_ALLOC_CONF": "backend:cudaMallocAsync"}, []),
     ("jax, growing", "jax_job", {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}, []),
-    ("jax, preallocating, capped", "jax_job", {"XLA_PYTHON_CLIENT_PREALLOCATE": "true"}, ["--view", "capped"]),
-    ("jax, preallocating, shared", "jax_job", {"XLA_PYTHON_CLIENT_PREALLOCATE": "true"}, []),
+    ("jax, preallocating, capped view", "jax_job", {"XLA_PYTHON_CLIENT_PREALLOCATE": "true"}, ["--view", "capped"]),
+    ("jax, preallocating, shared view", "jax_job", {"XLA_PYTHON_CLIENT_PREALLOCATE": "true"}, []),
     ("jax, no pool", "jax_job", {"XLA_PYTHON_CLIENT_ALLOCATOR": "platform"}, []),
     ("cupy", "cupy_job", {}, []),
     ("numba", "numba_job", {}, []),
 ]
-FRAMEWORK_GROWTH = (PIECE, 36, 5, 6)
-HANDOVERS = (PIECE, 48, 21, 10)  # 1,008 of them
-
-THIEVES = [("none", None), ("every 1 ms", 1), ("spinning", 0)]
+FRAMEWORK_PIECES = 36  # 2.3 GB: a framework's context and libraries take the rest
+PIECES = 48  # 3 GB
 
 # Importing all frameworks at once, from a cold disk.
 IMPORT = 150
@@ -41,176 +35,119 @@ def run(lab, report, clock):
     report.heading(f"Handover: {RESERVE} reserved, pieces of {PIECE // MB} MB, everything else on the GPU taken")
     with ExitStack() as stack:
         others = Others(lab, stack)
-        attempt(report, clock, "the C job", lambda: handovers(lab, report, clock, gpu, others))
-        attempt(report, clock, "latency", lambda: latencies(lab, report, clock, others))
-        attempt(report, clock, "views", lambda: views(lab, report, clock, others))
+        for what, piece in [("the C job", handovers), ("contexts", contexts), ("latency", latencies), ("views", views)]:
+            attempt(report, clock, what, lambda piece=piece: piece(lab, report, clock, gpu, others))
         attempt(report, clock, "frameworks", lambda: frameworks(lab, report, clock, gpu, others))
 
 
-class Others:
-    """Who else is on the GPU: one who keeps it full, and one who wants more."""
-
-    def __init__(self, lab, stack):
-        self.filler = stack.enter_context(lab.start(lab.neighbour))
-        self.thief = stack.enter_context(lab.start(lab.neighbour))
-        self.filler.told()
-        self.thief.told()
-
-    def leave(self):
-        self.thief.ask("free")
-        self.filler.ask("free")
-
-    def fill(self):
-        self.filler.ask("fill")
-
-    def thieve(self, pause):
-        """From now on; returns what it has taken of the crumbs that the filler left."""
-        self.thief.ask(f"thieve {pause}")
-        time.sleep(0.2)
-        return self.thief.ask("count")["taken"]
-
-
-def wrapped(lab, what, job, options=(), environment=None):
-    """A job under `run`, once its memory is held and its imports are done; and where its summary will be."""
-    summary = lab.out / f"summary-{''.join(filter(str.isalnum, what))}.json"
-    options = ["--gpu", "0", "--reserve", RESERVE, "--json", f"--summary={summary}", *options]
-    program = lab.job(job, lab.balloon, "run", *options, "--", **(environment or {}))
-    program.summary = summary
-    return program
-
-
-def summary_of(program):
-    """What `run` tells at the end. The files would be too many to carry home."""
-    program.end()
+def c_job(lab, what, others, options, use, is_full=True):
+    """Has `use` work with a C job under `run`; returns what it found and `run`'s summary."""
+    others.leave()
+    job = wrapped(lab, what, "grow", options)
     try:
-        text = program.summary.read_text()
-        program.summary.unlink()
-        return json.loads(text)
-    except (OSError, ValueError) as error:
-        return {"error": str(error)}
-
-
-def grow(gpu, job, others, growth, pause):
-    """One growth of a job, what was stolen meanwhile, and how far job and balloon strayed from the reservation."""
-    crumbs = 0 if pause is None else others.thieve(pause)
-    free = gpu.free()
-    with Sampler(gpu) as sampler:
-        found = job.ask("grow " + " ".join(map(str, growth)), timeout=growth[3] + 60)
-    if pause is not None:
-        counted = others.thief.ask("count")
-        found["stolen_bytes"], found["looked"] = counted["taken"] - crumbs, counted["looked"]
-        others.thief.ask("free")
-    return {**found, **sampler.deviation(free, CHUNK)}
-
-
-def cells(found):
-    stolen = mib(found["stolen_bytes"]) if "stolen_bytes" in found else ""
-    strayed = f"-{mib(found['under_bytes'])} / +{mib(found['over_bytes'])}"
-    if "error" in found:
-        return [found["error"][:80], "", "", "", "", stolen, ""]
-    return [
-        found["out_of_memory"],
-        found["allocations"],
-        f"{found['median_us']:.0f}",
-        f"{found['p99_us']:.0f}",
-        f"{found['max_us'] / 1e3:.1f}",
-        stolen,
-        f"{strayed}, {found['outside_ms']:.0f} of {found['of_ms']:.0f} ms",
-    ]
-
-
-HEADER = ["", "thief", "out of memory", "allocations", "median, us", "p99, us", "at most, ms", "stolen, MiB", "strayed, MiB; beyond a chunk"]
+        job.told()
+        if is_full:
+            others.fill()
+        found = use(job)
+    finally:
+        summary = summary_of(job)
+    return found, summary
 
 
 def handovers(lab, report, clock, gpu, others):
     rows = []
 
-    def one(what, options, thief, pause):
-        others.leave()
-        job = wrapped(lab, what, "grow", options)
-        try:
-            job.told()
-            others.fill()
-            crumbs = 0 if pause is None else others.thieve(pause)
+    def one(what, options, thief, rounds, is_full):
+        def use(job):
             started = job.ask("start")
-            # The context is a handover too, and the largest.
-            lost = 0 if pause is None else others.thief.ask("count")["taken"] - crumbs
-            if started["result"]:
-                rows.append([what, thief, f"no context: error {started['result']}", "", "", "", "", mib(lost), ""])
-                report.figures("handover", of=what, thief=thief, start=started, stolen_bytes=lost)
-                return
-            found = grow(gpu, job, others, HANDOVERS, pause)
-        finally:
-            summary = summary_of(job)
-        rows.append([what, thief, *cells(found)])
-        figures = {"start": started, "lost_at_start": lost, "summary": summary}
-        report.figures("handover", **{"of": what, "thief": thief, **figures, **found})
+            if "error" in started:
+                raise Silent(started["error"])
+            time.sleep(0.3)  # NVML's word on the context may come a little later
+            return stress(lab, gpu, job, others, rounds, PIECES, THIEVES[thief])
 
-    for mode in ["auto", "preload", "nvml", "off"]:
-        for thief, pause in THIEVES:
-            if mode != "off" or pause is None:
-                what, options = f"C, {mode}", ["--handover", mode]
-                attempt(report, clock, f"{what}, thief: {thief}", lambda: one(what, options, thief, pause), 25)
-    others.leave()
-    room = "C, auto, the GPU otherwise empty"
+        done, summary = c_job(lab, what, others, options, use, is_full)
+        rows.append([what, thief, *done.cells(THIEVES[thief] is not None)])
+        report.figures("handover", what=what, thief=thief, summary=summary, **done.figures())
 
-    def with_room():
-        job = wrapped(lab, room, "grow")
-        try:
-            job.told()
-            job.ask("start")
-            time.sleep(0.5)
-            found = grow(gpu, job, others, HANDOVERS, None)
-        finally:
-            summary = summary_of(job)
-        rows.append([room, "none", *cells(found)])
-        report.figures("handover", **{"of": room, "summary": summary, **found})
-
-    attempt(report, clock, room, with_room)
-    report.table(HEADER, rows)
+    for what, options, thief, rounds, is_full in [
+        ("the GPU otherwise empty", [], "none", 21, False),
+        ("the GPU full", [], "none", 21, True),
+        ("the GPU full", [], "every 1 ms", 21, True),
+        ("the GPU full", [], "spinning", 21, True),
+        ("--handover nvml, the GPU full", ["--handover", "nvml"], "none", 3, True),
+        ("--handover nvml, the GPU otherwise empty", ["--handover", "nvml"], "none", 5, False),
+        ("--handover off, the GPU full", ["--handover", "off"], "none", 1, True),
+    ]:
+        attempt(report, clock, f"{what}, thief: {thief}", lambda: one(what, options, thief, rounds, is_full), 25)
+    report.table(["C job", "thief", *HEADER], rows)
 
 
-def latencies(lab, report, clock, others):
+def contexts(lab, report, clock, gpu, others):
+    """The job's context is a handover too, the largest, and the driver asks for it piece by piece."""
+    rows = []
+
+    def one(thief):
+        def use(job):
+            others.thieve(THIEVES[thief])
+            with Sampler(gpu) as sampler:
+                started = job.ask("start")
+            stolen = others.stolen(THIEVES[thief])
+            others.rest()
+            return started, stolen, sampler
+
+        (started, stolen, sampler), summary = c_job(lab, f"context {thief}", others, [], use)
+        came = f"{started['context_ms']:.0f}" if "context_ms" in started else started["error"]
+        rows.append([thief, came, mib(stolen), mib(max(free for _, free in sampler.samples))])
+        report.figures("context", thief=thief, stolen_bytes=stolen, summary=summary, **started)
+
+    for thief in THIEVES:
+        attempt(report, clock, f"context, thief: {thief}", lambda: one(thief))
+    report.text("The context of a job on a full GPU, five hundred MB from its reservation:\n")
+    report.table(["thief", "made in, ms", "stolen, MiB", "free meanwhile, at most, MiB"], rows)
+
+
+def latencies(lab, report, clock, gpu, others):
     """What `run` adds to an allocation while memory is plentiful."""
     others.leave()
-    growths = [("1 KB", (1024, 20000, 2, 10)), ("2 MB", (2 * MB, 500, 4, 10)), ("64 MB", (PIECE, 40, 10, 10))]
+    growths = [("1 KB", 1024, 20000), ("2 MB", 2 * MB, 1000), ("64 MB", PIECE, 40)]
 
     def of(job):
         try:
             job.told()
             job.ask("start")
-            return [job.ask("grow " + " ".join(map(str, growth))) for _, growth in growths]
+            time.sleep(0.3)
+            found = []
+            for _, piece, count in growths:
+                took = sorted(job.ask(f"grow {piece} {count} 10")["took_us"])
+                found.append((took[len(took) // 2], took[len(took) * 99 // 100], job.ask("shrink")["free_us"]))
+            return found
         finally:
             job.end()
 
     turns = [(of(lab.job("grow")), of(wrapped(lab, "latency", "grow"))) for _ in range(3)]
-    rows = []
-    for number, (piece, _) in enumerate(growths):
-        alone = [min(turn[0][number][name] for turn in turns) for name in ["median_us", "p99_us", "free_us"]]
-        under = [min(turn[1][number][name] for turn in turns) for name in ["median_us", "p99_us", "free_us"]]
-        rows.append([piece, *(f"{one:.2f} / {other:.2f}" for one, other in zip(alone, under))])
     report.figures("latency", turns=turns)
-    report.text("An allocation of the C job, alone / under `run`, the best of three turns, us:\n")
+    rows = []
+    for number, (what, _, _) in enumerate(growths):
+        best = [[min(turn[which][number][figure] for turn in turns) for which in [0, 1]] for figure in range(3)]
+        rows.append([what, *(f"{without:.2f} / {under:.2f}" for without, under in best)])
+    report.text("An allocation of the C job where memory is plentiful, without / under `run`, the best of three, us:\n")
     report.table(["piece", "median", "p99", "free"], rows)
 
 
-def views(lab, report, clock, others):
+def views(lab, report, clock, gpu, others):
     rows = []
-    for view in ["shared", "capped", "raw"]:
-        def one(view=view):
-            others.leave()
-            job = wrapped(lab, f"view {view}", "grow", ["--view", view])
-            try:
-                job.told()
-                others.fill()
-                job.ask("start")
-                found = job.ask("view")
-            finally:
-                summary_of(job)
-            rows.append([view, *(mib(found[name]) for name in ["free", "total", "nvml_free", "nvml_total"])])
-            report.figures("view", of=view, **found)
 
-        attempt(report, clock, f"view {view}", one)
+    def one(view):
+        def use(job):
+            job.ask("start")
+            return job.ask("view")
+
+        found, _ = c_job(lab, f"view {view}", others, ["--view", view], use)
+        rows.append([view, *(mib(found[name]) for name in ["free", "total", "nvml_free", "nvml_total"])])
+        report.figures("view", view=view, **found)
+
+    for view in ["shared", "capped", "raw"]:
+        attempt(report, clock, f"view {view}", lambda: one(view))
     report.text(f"What the job sees of a full GPU beside its {RESERVE} and after its context, MiB:\n")
     report.table(["view", "cuMemGetInfo free", "total", "NVML free", "total"], rows)
 
@@ -220,69 +157,52 @@ def frameworks(lab, report, clock, gpu, others):
     others.leave()
     rows, seen, jobs = [], [], []
     try:
-        for what, job, environment, options in JOBS:
-            jobs.append((what, wrapped(lab, what, job, options, environment), lab.job(job, **environment)))
-        ready, end = [], time.monotonic() + IMPORT
-        for what, job, alone in jobs:
-            def imported(job=job, alone=alone):
-                left = max(1, end - time.monotonic())
-                return job.told(left), alone.told(left)
-
-            if attempt(report, clock, f"{what}: import", imported):
-                ready.append((what, job, alone))
+        for what, name, environment, options in JOBS:
+            jobs.append((what, wrapped(lab, what, name, options, environment), lab.job(name, **environment)))
+        ready = [entry for entry in jobs if attempt(report, clock, f"{entry[0]}: import", lambda: imported(*entry[1:]))]
         before = {}
-        for what, job, alone in ready:
-            before[what] = attempt(report, clock, f"{what}: alone", lambda: by_itself(alone))
-            alone.end()
+        for what, _, without in ready:
+            before[what] = attempt(report, clock, f"{what}: alone", lambda: alone(without, FRAMEWORK_PIECES))
+            without.end()
         others.fill()
         for what, job, _ in ready:
-            attempt(report, clock, what, lambda: framework(report, gpu, others, what, job, before[what], rows, seen), 20)
+            attempt(report, clock, what, lambda: framework(lab, report, gpu, others, what, job, before[what], rows, seen), 20)
     finally:
-        for what, job, alone in jobs:
-            alone.end()
-            report.figures("summary", of=what, summary=summary_of(job))
-    header = [*HEADER[:4], "alone: median, us", *HEADER[4:]]
-    report.table(header, rows)
+        for what, job, without in jobs:
+            without.end()
+            report.figures("summary", what=what, summary=summary_of(job))
+    report.table(["", "thief", *HEADER[:2], "median alone, us", *HEADER[2:]], rows)
     report.text("What each framework sees, and what its start cost:\n")
-    report.table(["", "free, MiB", "total, MiB", "start, ms", "alone, ms", "driver refused, job saw"], seen)
+    columns = ["free, MiB", "total, MiB", "start, ms", "start alone, ms", "off at the start, MiB", "its own figures"]
+    report.table(["", *columns], seen)
 
 
-def by_itself(job):
-    started = job.ask("start")
-    return {"start": started, **job.ask("grow " + " ".join(map(str, FRAMEWORK_GROWTH)))}
+def imported(job, without):
+    end = time.monotonic() + IMPORT
+    return job.told(IMPORT) and without.told(max(1, end - time.monotonic()))
 
 
-def framework(report, gpu, others, what, job, before, rows, seen):
+def framework(lab, report, gpu, others, what, job, before, rows, seen):
     others.fill()
     free = gpu.free()
     with Sampler(gpu) as sampler:
         started = job.ask("start")
     view = {} if "error" in started else job.ask("view")
-    report.figures("start", **{"of": what, "alone": before, "view": view, **started, **sampler.deviation(free, CHUNK)})
+    off = sampler.deviation(free, CHUNK)
+    report.figures("start", what=what, alone=before, view=view, started=started, **off)
     if "error" in started:
-        rows.append([what, "", started["error"], *[""] * 7])
+        rows.append([what, "", started["error"][:100], *[""] * 10])
         return
-    for thief, pause in THIEVES:
-        found = grow(gpu, job, others, FRAMEWORK_GROWTH, pause)
-        alone = f"{before['median_us']:.0f}" if before and "median_us" in before else ""
-        row = [what, thief, *cells(found)]
-        rows.append([*row[:4], alone, *row[4:]])
-        regained = settled(gpu, free)
-        report.figures("framework", **{"of": what, "thief": thief, "regained": regained, **found})
-        if not regained:
+    started_alone, median_alone = before or ({}, None)
+    for thief, pause in THIEVES.items():
+        done = stress(lab, gpu, job, others, 5 if pause is None else 3, FRAMEWORK_PIECES, pause)
+        cells = done.cells(pause is not None)
+        rows.append([what, thief, *cells[:2], f"{median_alone:,.0f}" if median_alone else "", *cells[2:]])
+        report.figures("framework", what=what, thief=thief, **done.figures())
+        if done.not_regained:
             # The next growth shall find the GPU as full as this one did.
             others.fill()
-    retries = found.get("num_alloc_retries", ""), found.get("num_ooms", "")
-    started_alone = (before or {}).get("start", {}).get("context_ms", "")
-    figures = [mib(view[name]) if name in view else "" for name in ["free", "total"]]
-    seen.append([what, *figures, started["context_ms"], started_alone, ", ".join(map(str, retries))])
-
-
-def settled(gpu, free):
-    """Whether the balloon has taken back what the job freed, a chunk more or less, within 3 s."""
-    end = time.monotonic() + 3
-    while gpu.free() > free + CHUNK:
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.005)
-    return True
+    own = {name: figure for name, figure in job.ask("view").items() if name not in view or name not in ("free", "total")}
+    sees = [mib(view[name]) if name in view else "" for name in ["free", "total"]]
+    strayed = f"-{mib(off['under_bytes'])} / +{mib(off['over_bytes'])}"
+    seen.append([what, *sees, started["context_ms"], started_alone.get("context_ms", ""), strayed, own])

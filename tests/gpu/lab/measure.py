@@ -41,14 +41,14 @@ def overhead(lab, report, clock, gpu):
             found = program.told()
         gpu.when_free(free)
         rows.append([what, mib(found["used_bytes"] - used), f"{found['context_ms']:.0f}"])
-        report.figures("overhead", of=what, used_before=used, **found)
+        report.figures("overhead", what=what, used_before=used, **found)
 
     def balloon(what, *options):
         before = gpu.free()
         with lab.hold("--reserve", "2GB", *options) as holder:
             beside = before - gpu.free() - 2 * GB
             rows.append([what, mib(beside), "", mib(resident(holder.pid))])
-            report.figures("overhead", of=what, bytes=beside, resident_bytes=resident(holder.pid))
+            report.figures("overhead", what=what, bytes=beside, resident_bytes=resident(holder.pid))
         gpu.when_free(before)
 
     for what, kind, environment in [
@@ -75,7 +75,7 @@ def lags(lab, report, clock, gpu):
             found = program.told()
         late = f"{found['not_at_first_read']} of {found['frees']}"
         rows.append([f"bare C, {how}", f"{found['free_us']:.0f}", f"{found['visible_us']:.1f}", f"{found['visible_max_us']:.1f}", late])
-        report.figures("lag", of=f"bare {how}", **found)
+        report.figures("lag", what=f"bare {how}", **found)
 
     def killed(*options):
         before = gpu.free()
@@ -87,7 +87,7 @@ def lags(lab, report, clock, gpu):
         holder.end()
         what = " ".join(["hold", *options, "killed"])
         rows.append([what, "", f"{took * 1e6:.0f}", "", ""])
-        report.figures("lag", of=what, seconds=took)
+        report.figures("lag", what=what, seconds=took)
 
     for how in ["alloc", "create"]:
         attempt(report, clock, f"lag {how}", lambda how=how: bare(how))
@@ -154,7 +154,7 @@ def idle(lab, report, clock, gpu):
             woken.append(f"{thread['name']} {switches}+{forced}")
         cpu = sum(thread["cpu_ms"] - before.get(number, thread)["cpu_ms"] for number, thread in after.items())
         rows.append([what, f"{sum(watts) / len(watts):.1f}", smi.strip(), f"P{state}", ", ".join(woken), f"{cpu:.0f}"])
-        report.figures("idle", of=what, watts=watts, smi=smi, state=state, before=before, after=after)
+        report.figures("idle", what=what, watts=watts, smi=smi, state=state, before=before, after=after)
 
     watch("no balloon", None)
     for what, options in [("hold --contextless", ["--contextless"]), ("hold", [])]:
@@ -194,10 +194,10 @@ def times(lab, report, clock, gpu):
             for what, start in contenders:
                 cell = attempt(report, clock, f"{size} GB in {chunk or 'all'}: {what}", lambda start=start: best(gpu, start, size * GB, bytes_a_chunk), 20)
                 cells.append(f"{cell[0]:.3f} / {cell[1]:.3f}" if cell else "")
-                report.figures("held", of=what, size_gb=size, chunk_mb=chunk, seconds=cell)
+                report.figures("held", what=what, size_gb=size, chunk_mb=chunk, seconds=cell)
             loop = torch and attempt(report, clock, f"{size} GB in {chunk or 'all'}: torch", lambda: torch.loop(size * GB, bytes_a_chunk), 20)
             cells.append(f"{loop[0]:.3f} / {loop[1]:.3f}" if loop else "")
-            report.figures("held", of="torch", size_gb=size, chunk_mb=chunk, seconds=loop)
+            report.figures("held", what="torch", size_gb=size, chunk_mb=chunk, seconds=loop)
             rows.append([f"{size} GB in {f'{chunk} MB' if chunk else 'one'}", *cells])
         report.table(["held / free", *(what for what, _ in contenders), "PyTorch, loop only"], rows)
     if torch:

@@ -23,13 +23,13 @@ class Report:
         lines = [header, ["---"] + ["--:"] * (len(header) - 1), *rows]
         self.text("\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines) + "\n")
 
-    def figures(self, what, **figures):
-        self.raw.write(json.dumps({"what": what, **figures}) + "\n")
+    def figures(self, kind, **figures):
+        self.raw.write(json.dumps({"kind": kind, **figures}) + "\n")
         self.raw.flush()
 
     def failed(self, what, error):
         self.text(f"- **{what}: failed:** {type(error).__name__}: {error}")
-        self.figures(what, error=str(error))
+        self.figures("failure", what=what, error=str(error))
 
 
 class Clock:

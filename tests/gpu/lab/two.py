@@ -4,11 +4,11 @@ import sys
 from contextlib import ExitStack
 
 from lab import GB
-from lab.handover import CHUNK
 from lab.main import tests
 from lab.programs import JOBS, Silent
 from lab.readings import Gpu, Sampler, count
 from lab.report import attempt, mib
+from lab.stress import CHUNK
 
 RESERVE = 8 * GB
 GATE = 'echo "{\\"ready\\":true}"; read go; exec "$@"'
@@ -40,15 +40,16 @@ def ranks(lab, report, what, is_full, rows):
             for filler in fillers:
                 filler.ask("fill")
         free = [gpu.free() for gpu in gpus]
-        samplers = [stack.enter_context(Sampler(gpu)) for gpu in gpus]
-        job.say("go")
-        found = sorted((job.told(timeout=120) for _ in range(2)), key=lambda rank: rank["rank"])
+        with Sampler(gpus[0]) as one, Sampler(gpus[1]) as other:
+            job.say("go")
+            found = sorted((job.told(timeout=120) for _ in range(2)), key=lambda rank: rank["rank"])
         code = job.wait()
-    for rank, sampler, before in zip(found, samplers, free):
+    for rank, sampler, before in zip(found, [one, other], free):
         strayed = sampler.deviation(before, CHUNK)
-        report.figures("nccl", **{"of": what, "code": code, **rank, **strayed})
+        report.figures("nccl", what=what, code=code, **rank, **strayed)
         reduced = f"{rank['all_reduce_ms']:.2f}" if rank["is_right"] else "WRONG"
         off = f"-{mib(strayed['under_bytes'])} / +{mib(strayed['over_bytes'])}"
-        rows.append([what, rank["rank"], rank["out_of_memory"], rank["allocations"], f"{rank['median_us']:.0f}", reduced, off])
+        grown = [rank[name] for name in ["rank", "out_of_memory", "allocations", "median_us"]]
+        rows.append([what, *grown, reduced, off])
     if code:
         raise Silent(f"the job ended with {code}")
