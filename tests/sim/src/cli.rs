@@ -143,4 +143,7 @@ pub struct Show {
     /// The machine; without it, the one that the environment names, else the one in cargo's target folder
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+    /// And which functions this process has called how often, also after its end
+    #[arg(long, value_name = "PID")]
+    pub calls: Option<u32>,
 }

@@ -24,6 +24,9 @@ impl Show {
                 writeln!(out, "  pid {pid}: {} MB", bytes / MB)?;
             }
         }
+        for (function, count) in self.calls.map(|pid| sandbox.all_calls(pid)).unwrap_or_default() {
+            writeln!(out, "{count:>10} {function}")?;
+        }
         Ok(())
     }
 }

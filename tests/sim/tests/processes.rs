@@ -162,6 +162,40 @@ fn drivers_can_be_old_or_absent_or_a_stub() {
 }
 
 #[test]
+fn exported_memory_lives_while_any_process_holds_it() {
+    let sandbox = Sandbox::builder().gpus(1).build();
+    let (mut first, mut second) = (sandbox.client(), sandbox.client());
+    first.must("create 0 1GB");
+    let descriptor = first.must("export 0");
+    second.must(&format!("import {} {descriptor}", first.pid()));
+    assert_eq!(sandbox.used(0), GB);
+    let (one, other) = (first.pid(), second.pid());
+    assert_eq!((sandbox.used_by(0, one), sandbox.used_by(0, other)), (GB, 0));
+    let mark = sandbox.mark(0);
+    kill(one);
+    sandbox.wait_for("the second to inherit", |machine| machine.used_by(0, other) == GB);
+    assert_eq!(sandbox.extremes(&mark, |_| true).0, GB);
+    second.must("free 0");
+    assert_eq!(sandbox.used(0), 0);
+}
+
+#[test]
+fn every_kind_of_memory_counts() {
+    let sandbox = Sandbox::builder().gpus(1).context(0).build();
+    let mut job = sandbox.client();
+    job.must("ctx 0");
+    let kinds = [("alloc 4MB", 4), ("managed 4MB", 4), ("pitch 1000B 4096", 4), ("async 4MB", 32), ("create 0 4MB", 4)];
+    for (request, megabytes) in kinds {
+        let id = job.must(request);
+        assert_eq!(sandbox.used(0), megabytes * MB, "{request}");
+        job.must(&format!("free {id}"));
+        job.must("sync");
+        assert_eq!(sandbox.used(0), 0, "{request}");
+        assert_eq!(job.ask(&format!("free {id}")), "error 1 CUDA_ERROR_INVALID_VALUE", "{request}");
+    }
+}
+
+#[test]
 fn a_script_ends_as_told() {
     let sandbox = Sandbox::builder().build();
     let mut job = sandbox.client();

@@ -40,7 +40,7 @@ fn copy(driver: &Driver, to: u64, from: u64, size: usize) -> Result {
 }
 
 fn fill<const N: usize>(driver: &Driver, to: u64, value: [u8; N], count: usize) -> Result {
-    if to % N as u64 != 0 {
+    if !to.is_multiple_of(N as u64) {
         return Err(CudaError::INVALID_VALUE);
     }
     if count == 0 {

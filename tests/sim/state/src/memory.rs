@@ -167,7 +167,7 @@ impl State {
     }
 
     /// Takes what dead clients left. The caller holds the GPU's lock.
-    fn bury(&self, gpu: usize) {
+    pub(crate) fn bury(&self, gpu: usize) {
         let state = &self.gpus[gpu];
         for client in 0..self.clients_used.load(Acquire) as usize {
             let on_gpu = state.used_by[client].load(Relaxed) > 0 || state.contexts_of[client].load(Relaxed) > 0;
@@ -178,14 +178,27 @@ impl State {
     }
 
     fn clear(&self, gpu: usize, client: usize) {
+        self.drop_shares(gpu, client);
         if self.gpus[gpu].used_by[client].load(Relaxed) > 0 {
             self.set(gpu, client, 0);
         }
         self.gpus[gpu].contexts_of[client].store(0, Relaxed);
     }
 
+    /// Moves bytes from one client's count to another's; they are in use all the while. The caller holds the GPU's lock.
+    pub(crate) fn pass_on(&self, gpu: usize, from: usize, to: usize, bytes: u64) {
+        let state = &self.gpus[gpu];
+        let (gives, takes) = (state.used_by[from].load(Relaxed), state.used_by[to].load(Relaxed));
+        let used = state.used.load(Relaxed);
+        for (client, holds) in [(to, takes + bytes), (from, gives.saturating_sub(bytes))] {
+            state.used_by[client].store(holds, Relaxed);
+            state.peak_by[client].fetch_max(holds, Relaxed);
+            self.record(state, self.pid_of(client), holds, used);
+        }
+    }
+
     /// The one place where a count changes. The caller holds the GPU's lock.
-    fn set(&self, gpu: usize, client: usize, holds: u64) {
+    pub(crate) fn set(&self, gpu: usize, client: usize, holds: u64) {
         let state = &self.gpus[gpu];
         let before = state.used_by[client].swap(holds, Relaxed);
         let used = state.used.load(Relaxed) - before + holds;
