@@ -213,3 +213,38 @@ fn lagging(gpu: &Gpu) -> u64 {
     let now = now_ns();
     gpu.lagging.iter().filter(|free| free.until_ns.load(Relaxed) > now).map(|free| free.bytes.load(Relaxed)).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering::Relaxed;
+
+    use crate::{ClientKind, Machine, State};
+
+    const GB: u64 = 1 << 30;
+
+    #[test]
+    fn who_dies_with_the_lock_leaves_a_whole_machine() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = State::create(directory.path(), &Machine::default()).unwrap();
+        let client = state.join(ClientKind::Stand).unwrap();
+        state.take(0, client, GB).unwrap();
+        // SAFETY: the child takes a lock that no other thread holds, and leaves.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let own = State::open(directory.path()).unwrap();
+            let client = own.join(ClientKind::Stand).unwrap();
+            std::mem::forget(own.lock(0));
+            // As if it were killed between the two stores of a change.
+            own.gpus[0].used_by[client.0].store(5 * GB, Relaxed);
+            own.gpus[0].used.store(77 * GB, Relaxed);
+            // SAFETY: leaves without running what is the parent's.
+            unsafe { libc::_exit(0) };
+        }
+        // SAFETY: the child is this process's own.
+        unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+        assert_eq!(state.used(0), GB);
+        assert_eq!(state.processes(0).len(), 1);
+        state.give(0, client, GB);
+        assert_eq!(state.used(0), 0);
+    }
+}
