@@ -10,6 +10,9 @@ use crate::parse::{Cost, bytes, compute_mode, cost, cuda_version, duration, faul
 use gpu_sim::{ComputeMode, Fault};
 
 /// Runs a command on a machine with simulated NVIDIA GPUs
+///
+/// Without --dir or --shared the machine goes when the command and all that it left behind have ended. On a machine
+/// already (GPU_SIM_DIR names it), the command joins that one, and what would shape a new one has no effect.
 #[derive(Debug, Parser)]
 #[command(name = "gpu-sim", version, args_conflicts_with_subcommands = true)]
 pub struct Cli {

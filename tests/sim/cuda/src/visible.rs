@@ -9,7 +9,7 @@ use gpu_sim_state::State;
 
 /// Indices into the machine, by ordinal.
 pub(crate) fn gpus(state: &State) -> Vec<usize> {
-    let count = state.gpu_count.load(Relaxed) as usize;
+    let count = state.number_of_gpus();
     let by_bus = std::env::var("CUDA_DEVICE_ORDER").is_ok_and(|order| order == "PCI_BUS_ID");
     let ordered: Vec<usize> = match by_bus {
         true => (0..count).collect(),

@@ -38,7 +38,7 @@ pub struct Shared {
     pub(crate) waiters: AtomicU32,
     /// Guards the tables of clients, names and faults.
     pub(crate) registry: RobustLock,
-    pub gpu_count: AtomicU32,
+    pub(crate) gpu_count: AtomicU32,
     /// As `cuDriverGetVersion` gives it.
     pub cuda_version: AtomicU32,
     pub driver_version: Text<80>,

@@ -150,7 +150,7 @@ impl State {
 
     /// Gives back all that a client holds, and forgets its peaks: its place gets a new owner.
     pub(crate) fn wipe(&self, client: usize) {
-        for gpu in 0..self.gpu_count.load(Relaxed) as usize {
+        for gpu in 0..self.number_of_gpus() {
             let _locked = self.lock(gpu);
             self.clear(gpu, client);
             self.gpus[gpu].peak_by[client].store(0, Relaxed);
