@@ -148,6 +148,9 @@ fn waiting_costs_next_to_nothing() {
         println!("GPU {gpu}: {looks} looks and {time:?} of processor time in {WATCHED:?}");
         assert!(looks as f64 <= per_second * WATCHED.as_secs_f64() + 1.0, "{looks}");
         assert!(looks >= 4, "it has given up");
+        // 0.1 %; the program that is tested without optimisation needs more.
+        let most = WATCHED / 1000 * if cfg!(debug_assertions) { 3 } else { 1 };
+        assert!(time <= most, "{time:?}");
         assert_eq!(machine.peak_by(gpu, waiter.pid()), 0, "no device memory");
     }
 }
