@@ -122,7 +122,8 @@ impl Holder {
         let seat = &mut self.seats[index];
         let goal = match (seat.goal, memory) {
             (Some(goal), _) => goal,
-            (None, Some(memory)) => target(seat, memory)?,
+            // Where nothing is free now, the least that can be.
+            (None, Some(memory)) => target(seat, memory)?.max(GRANULARITY),
             // A share whose resolution did not fit: what was missing is asked for again.
             (None, None) => seat.target(),
         };

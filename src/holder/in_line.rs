@@ -192,12 +192,12 @@ impl InLine {
 
     /// Learns from a failure that there was no room even for a context.
     pub fn learn_from(&mut self, failure: &HolderError) {
-        if let HolderError::Gpu { uuid, source, .. } = failure
+        if let HolderError::Gpu { gpu, source } = failure
             && source.error.is_out_of_memory()
         {
-            let free = self.tried.as_ref().and_then(|tried| tried.free.get(uuid)).copied().unwrap_or_default();
+            let free = self.tried.as_ref().and_then(|tried| tried.free.get(&gpu.uuid)).copied().unwrap_or_default();
             let more = free.saturating_add(GRANULARITY).min(DEAREST_CONTEXT);
-            let known = self.contexts.entry(*uuid).or_default();
+            let known = self.contexts.entry(gpu.uuid).or_default();
             *known = more.max(*known);
         }
     }
