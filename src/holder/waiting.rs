@@ -238,8 +238,8 @@ impl Holder {
         let all: Vec<usize> = (0..self.seats.len()).collect();
         let (_, ended) = self.free_seats(&all, Seat::dismiss)?;
         if let Some(in_line) = &mut self.in_line {
-            if let HolderError::Gpu { uuid, .. } = error {
-                in_line.learn_no_room(*uuid);
+            if let HolderError::Gpu { gpu, .. } = error {
+                in_line.learn_no_room(gpu.uuid);
             }
             in_line.wait_again(Stage::Waiting, &self.plan.gpus);
         }
