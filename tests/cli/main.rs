@@ -1,13 +1,19 @@
 //! The real program on the simulated driver, one file a verb.
 
+mod control;
+mod detach;
 mod doctor;
 mod gpus;
 mod harness;
 mod hold;
 mod inflate;
 mod lessons;
+mod names;
 mod ready;
+mod release;
+mod resize;
 mod sizes;
 mod status;
+mod until_exit;
 mod variables;
 mod wait;
