@@ -154,7 +154,7 @@ pub struct Reservation {
     ///
     /// A context costs device memory of its own, keeps the GPU's clocks up, and wakes a thread of the driver ten times a
     /// second. Without one the memory is held just as firmly; `gpu-balloon status` still tells who holds it. Needs NVML.
-    #[arg(long, env = "GPU_BALLOON_CONTEXTLESS")]
+    #[arg(long, env = "GPU_BALLOON_CONTEXTLESS", value_parser = FalseyValueParser::new())]
     pub contextless: bool,
 
     /// Write the ready line to file descriptor N too
