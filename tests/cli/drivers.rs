@@ -136,3 +136,17 @@ fn with_the_real_driver_and_no_gpu() {
         assert!(!said.stderr.contains("panicked"), "{PROGRAM} {line}: {}", said.stderr);
     }
 }
+#[test]
+fn contextless_memory_is_held_without_a_context() {
+    let machine = Machine::new();
+    let mut holder = machine.hold("--gpu 0,1 --reserve 2GB --contextless");
+    assert_eq!([0, 1].map(|gpu| machine.used_by(gpu, holder.pid())), [2 * GB; 2], "not a byte beside");
+    let pid = holder.pid();
+    let contexts: u64 = machine.all_calls(pid).iter().filter(|(name, _)| name.contains("Ctx")).map(|(_, n)| n).sum();
+    assert_eq!(contexts, 0, "{:?}", machine.all_calls(pid));
+    holder.signal(Signal::TERM);
+    holder.wait().exits(0).says(&["released 4.0 GB"]);
+    assert_eq!((machine.used(0), machine.used(1)), (0, 0));
+    let all = machine.hold("--gpu 0 --reserve 100% --contextless");
+    assert_eq!(machine.used_by(0, all.pid()), 24 * GB);
+}

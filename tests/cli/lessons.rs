@@ -115,7 +115,7 @@ fn asking_for_status_creates_no_context() {
     let before = [0, 1].map(|gpu| machine.traced(gpu));
     machine.status();
     assert_eq!([0, 1].map(|gpu| machine.traced(gpu)), before, "status touched device memory");
-    assert_eq!(machine.processes(0), [(holder.pid(), 2 * GB + CONTEXT)]);
+    assert_eq!(machine.processes(0), [(holder.pid(), 2 * GB + CONTEXT)].into());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The real program on the simulated driver, one file a verb.
 
+mod doctor;
 mod drivers;
 mod failures;
 mod gpus;
@@ -10,4 +11,7 @@ mod inflate;
 mod lessons;
 mod ready;
 mod sizes;
+mod status;
 mod usage;
+mod variables;
+mod wait;

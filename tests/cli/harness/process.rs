@@ -93,9 +93,20 @@ impl Running {
         }
     }
 
+    /// The next line, if there is one within this time.
+    pub fn line_within(&mut self, time: Duration) -> Option<String> {
+        let line = self.lines.recv_timeout(time).ok()?;
+        self.seen.push(line.clone());
+        Some(line)
+    }
+
     /// Whether it has said nothing since, and runs.
     pub fn is_silent(&mut self) -> bool {
         self.lines.try_recv().is_err() && self.child.try_wait().is_ok_and(|ended| ended.is_none())
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|ended| ended.is_none())
     }
 
     pub fn say(&mut self, line: &str) {

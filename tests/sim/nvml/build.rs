@@ -1,8 +1,9 @@
-//! The name by which programs ask for NVML.
+//! How the library is linked.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    // The name by which programs ask for it.
     println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libnvidia-ml.so.1");
-    // Its own table of symbols needs no dynamic linker, so that a sandbox can take a symbol away.
-    println!("cargo::rustc-cdylib-link-arg=-Wl,-Bsymbolic");
+    // Like the real one it never calls itself through what others may have put in front of it.
+    println!("cargo::rustc-cdylib-link-arg=-Wl,-Bsymbolic-functions");
 }
