@@ -15,7 +15,7 @@ use crate::signals::{Purpose, Signals};
 
 impl cli::Hold {
     pub fn run(self, quiet: bool) -> Result<ExitCode, Failure> {
-        if self.detach && !detach::is_child() {
+        if self.detach && !detach::is_child()? {
             return detach::start();
         }
         let mut inherited = Inherited::now();

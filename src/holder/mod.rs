@@ -5,8 +5,10 @@ mod events;
 mod grow;
 mod in_line;
 mod inflate;
+mod lag;
 mod plan;
 mod reports;
+mod requests;
 mod resize;
 mod seat;
 mod spaces;
@@ -27,6 +29,8 @@ use crate::control::wire::{Answer, Request, State};
 use crate::gpu::GpuUuid;
 use crate::holder::in_line::InLine;
 use crate::holder::reports::Reports;
+use crate::holder::requests::{Requests, Wish};
+use crate::holder::resize::Resize;
 use crate::holder::seat::Seat;
 use crate::holder::worker::{Order, Report};
 use crate::signals::{Received, Signals};
@@ -47,7 +51,7 @@ pub struct Holder {
     ends: Option<(Instant, SystemTime)>,
     /// Who waits for the release.
     released_by: Vec<Asker>,
-    resizes: resize::Queue,
+    requests: Requests,
 }
 
 /// What a watcher of the inflation sees of one GPU.
@@ -92,7 +96,7 @@ impl Holder {
             started_at,
             ends: None,
             released_by: Vec::new(),
-            resizes: resize::Queue::default(),
+            requests: Requests::default(),
         })
     }
 
@@ -116,29 +120,27 @@ impl Holder {
     /// The system denies the holder its loop; the memory is still held.
     pub fn hold(&mut self, mut keep: impl FnMut(&Received) -> bool) -> Result<Cause, HolderError> {
         loop {
-            match self.next(self.ends.map(|(at, _)| at))? {
-                Event::Signal(received) if keep(&received) => {}
-                Event::Signal(received) => return Ok(Cause::Signal(received)),
-                Event::Exited => return Ok(Cause::Exited),
-                Event::Deadline => return Ok(Cause::Timeout),
+            let ended = match self.next(self.ends.map(|(at, _)| at))? {
+                Event::Signal(received) if keep(&received) => None,
+                Event::Signal(received) => Some(Cause::Signal(received)),
+                Event::Exited => Some(Cause::Exited),
+                Event::Deadline => Some(Cause::Timeout),
                 Event::Request(asker, Request::Release { gpus: None }) => {
                     self.released_by.push(asker);
-                    return Ok(Cause::Released);
+                    Some(Cause::Released)
                 }
                 Event::Request(asker, Request::Release { gpus: Some(gpus) }) => {
-                    if self.release_part(asker, &gpus) {
-                        return Ok(Cause::Released);
-                    }
+                    self.take_on(asker, Wish::ReleasePart(gpus))
                 }
                 Event::Request(asker, Request::Resize { changes, chunk_bytes }) => {
-                    self.request_resize(asker, changes, chunk_bytes);
+                    let resize = Resize { changes, chunk_size: chunk_bytes.map(ByteSize::new) };
+                    self.take_on(asker, Wish::Resize(resize))
                 }
-                Event::Request(_, Request::Status) | Event::Woken(_) => {}
-                Event::Report(index, report) => {
-                    if self.follow(index, report) {
-                        return Ok(Cause::Lost);
-                    }
-                }
+                Event::Request(_, Request::Status) | Event::Woken(_) => None,
+                Event::Report(index, report) => self.follow(index, report),
+            };
+            if let Some(cause) = ended {
+                return Ok(cause);
             }
         }
     }
@@ -148,19 +150,19 @@ impl Holder {
     /// # Errors
     /// The system denies the holder its loop; the driver frees the memory when the process ends.
     pub fn deflate(mut self) -> Result<Released, HolderError> {
-        let released = self.let_go()?;
-        for asker in std::mem::take(&mut self.released_by) {
-            self.events.answer(asker, Answer::Released { bytes: released.freed.bytes() });
-        }
-        Ok(released)
+        self.let_go()
     }
 
     fn let_go(&mut self) -> Result<Released, HolderError> {
         self.state = State::Deflating;
+        self.settle_requests();
         let all: Vec<usize> = (0..self.seats.len()).collect();
         let (released, _) = self.free_seats(&all, Seat::give_up)?;
         // The name is free before anyone is told that the memory is.
         self.registered = None;
+        for asker in std::mem::take(&mut self.released_by) {
+            self.events.answer(asker, Answer::Released { bytes: released.freed.bytes() });
+        }
         Ok(released)
     }
 

@@ -188,7 +188,7 @@ fn a_runtime_directory_that_is_none_costs_the_name_alone() {
 
 #[test]
 fn a_runtime_directory_that_others_may_enter_is_not_trusted() {
-    without_registry("may be entered by others (mode 755, wanted 700)", &[&["mkdir", "-m", "755", "gpu-balloon"]]);
+    without_registry("is open to others (mode 755)", &[&["mkdir", "-m", "755", "gpu-balloon"]]);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The real program on the simulated driver, one file a verb.
 
+mod control;
+mod detach;
 mod doctor;
 mod drivers;
 mod failures;
@@ -9,9 +11,13 @@ mod hold;
 mod idle;
 mod inflate;
 mod lessons;
+mod names;
 mod ready;
+mod release;
+mod resize;
 mod sizes;
 mod status;
+mod until_exit;
 mod usage;
 mod variables;
 mod wait;

@@ -1,8 +1,10 @@
 //! What the tests stand on: a machine of simulated GPUs with a runtime directory of its own, and the program on it.
 
+mod background;
 mod holders;
 mod process;
 mod terminal;
+mod users;
 
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -11,9 +13,11 @@ use std::process::Command;
 use gpu_sim::{Builder, Sandbox};
 use tempfile::TempDir;
 
+pub use background::Background;
 pub use holders::CONTEXT;
 pub use process::{DEADLINE, Ended, Running};
 pub use terminal::Terminal;
+pub use users::{NOBODY, skipped, unprivileged};
 
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_gpu-balloon");
