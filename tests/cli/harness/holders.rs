@@ -40,13 +40,6 @@ impl Machine {
         ended
     }
 
-    /// How many files of holders there are: descriptions and sockets.
-    pub fn registered(&self) -> usize {
-        let files = std::fs::read_dir(self.registry()).expect("the registry is there");
-        let names = files.map(|file| file.expect("a file").file_name().into_string().expect("a name"));
-        names.filter(|name| name.ends_with(".balloon") || name.ends_with(".sock")).count()
-    }
-
     fn all_gpus(&self) -> std::ops::Range<usize> {
         0..self.gpu_count.load(std::sync::atomic::Ordering::Relaxed) as usize
     }

@@ -1,9 +1,11 @@
 //! A resize on a full GPU, beside somebody who takes whatever becomes free.
 
-use gpu_sim::{Fault, GB, MB};
+use std::time::Duration;
+
+use gpu_sim::{Family, Fault, GB, MB};
 
 use super::{least, part};
-use crate::harness::{CONTEXT, Machine};
+use crate::harness::{CONTEXT, Machine, Running};
 
 /// `CUDA_ERROR_ECC_UNCORRECTABLE`.
 const BROKEN: i32 = 214;
@@ -86,13 +88,19 @@ fn where_the_second_gpu_fails_midway_the_first_gives_back_what_it_took() {
     let holder = machine.hold("--gpu 0,1 --reserve 3GB --chunk-size 96MB --name train");
     let chunks = [0, 1].map(|gpu| part(&machine, gpu, "num_chunks"));
     let from = [0, 1].map(|gpu| machine.traced(gpu));
-    // GPU 0 needs two chunks, GPU 1 many: of those some fail.
-    machine.inject(&Fault { nth: 20, times: 100, ..Fault::next("cuMemAlloc_v2", 2) });
-    machine.run("resize train +192MB,+6GB").exits(3).says(&["GPU 1"]);
-    machine.heal();
+    machine.set_delay(Family::Alloc, Duration::from_millis(10));
+    let mut resize = Running::start(&mut machine.program("resize train +192MB,+15GB"));
+    // GPU 0 needs two chunks, GPU 1 many, and someone takes what is left for them on the way.
+    machine.wait_for("GPU 0 has grown, and GPU 1 grows", |state| {
+        state.used_by(0, holder.pid()) == 3 * GB + 192 * MB + CONTEXT
+            && state.used_by(1, holder.pid()) > 3 * GB + CONTEXT
+    });
+    let rival = machine.occupy(1, 8 * GB);
+    resize.wait().exits(3).says(&["GPU 1"]);
     for gpu in [0, 1] {
         assert!(machine.traced(gpu) > from[gpu], "GPU {gpu} never grew");
         assert_eq!(least(&machine, gpu, &holder, from[gpu]), 3 * GB);
         assert_eq!((machine.balloon(gpu, &holder), &part(&machine, gpu as u64, "num_chunks")), (3 * GB, &chunks[gpu]));
     }
+    drop(rival);
 }
