@@ -49,7 +49,7 @@ impl Holders {
     pub fn describe(&self, holder: &Entry) -> Result<Balloon, Failure> {
         let answer = self.ask(holder, &Request::Status).and_then(|asked| asked.answer(Instant::now() + PATIENCE));
         match answer {
-            Ok(Answer::Status { balloon }) => Ok(balloon),
+            Ok(Answer::Status { balloon }) => Ok(*balloon),
             Ok(other) => Err(unexpected(holder, &other)),
             Err(error) => Err(silent(holder, error)),
         }

@@ -45,7 +45,7 @@ pub enum Request {
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub enum Answer {
     Status {
-        balloon: Balloon,
+        balloon: Box<Balloon>,
     },
     Resized {
         gpus: Vec<Resized>,

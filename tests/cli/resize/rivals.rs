@@ -1,9 +1,11 @@
 //! A resize on a full GPU, beside somebody who takes whatever becomes free.
 
-use gpu_sim::{Fault, GB, MB};
+use std::time::Duration;
+
+use gpu_sim::{Family, Fault, GB, MB};
 
 use super::{least, part};
-use crate::harness::{CONTEXT, Machine};
+use crate::harness::{CONTEXT, Machine, Running};
 
 /// `CUDA_ERROR_ECC_UNCORRECTABLE`.
 const BROKEN: i32 = 214;
@@ -82,17 +84,28 @@ fn where_the_second_gpu_does_not_fit_both_stay_as_they_were() {
 
 #[test]
 fn where_the_second_gpu_fails_midway_the_first_gives_back_what_it_took() {
-    let machine = Machine::new();
+    let machine = Machine::with(|builder| builder.delay(Family::Alloc, Duration::from_millis(5)));
     let holder = machine.hold("--gpu 0,1 --reserve 3GB --chunk-size 96MB --name train");
     let chunks = [0, 1].map(|gpu| part(&machine, gpu, "num_chunks"));
     let from = [0, 1].map(|gpu| machine.traced(gpu));
-    // GPU 0 needs two chunks, GPU 1 many: of those some fail.
-    machine.inject(&Fault { nth: 20, times: 100, ..Fault::next("cuMemAlloc_v2", 2) });
-    machine.run("resize train +192MB,+6GB").exits(3).says(&["GPU 1"]);
-    machine.heal();
+    let mut rival = machine.occupy(1, 14 * GB);
+    let mut resize = Running::start(&mut machine.program("resize train +192MB,+6GB"));
+    machine.wait_for("GPU 1 is on its way", |state| state.used_by(1, holder.pid()) > 4 * GB + CONTEXT);
+    assert_eq!(rival.resize(16 * GB), Ok(()));
+    resize.wait().exits(3).says(&["GPU 1: 9.0 GB wanted"]);
     for gpu in [0, 1] {
-        assert!(machine.traced(gpu) > from[gpu], "GPU {gpu} never grew");
+        assert!(machine.traced(gpu) > from[gpu] + 2, "GPU {gpu} never grew");
         assert_eq!(least(&machine, gpu, &holder, from[gpu]), 3 * GB);
         assert_eq!((machine.balloon(gpu, &holder), &part(&machine, gpu as u64, "num_chunks")), (3 * GB, &chunks[gpu]));
     }
+}
+
+#[test]
+fn every_gpu_that_is_short_is_named() {
+    let machine = Machine::new();
+    let _holder = machine.hold("--gpu 0,1 --reserve 3GB --name train");
+    let _rivals = [0, 1].map(|gpu| machine.occupy(gpu, 20 * GB));
+    machine.run("resize train 5GB,6GB").exits(3).says(&[
+        "GPU 0: 5.0 GB wanted, 524.0 MB free, 1.5 GB missing; GPU 1: 6.0 GB wanted, 524.0 MB free, 2.5 GB missing",
+    ]);
 }
