@@ -132,7 +132,10 @@ impl<S: Space> Balloon<S> {
                 }
                 Err(error) if !error.error.is_out_of_memory() => return Err(error),
                 Err(_) if size <= GRANULARITY => return Ok(Step::Short(missing)),
-                Err(_) => self.step = whole(ByteSize::new(size.bytes() / 2)),
+                Err(_) => {
+                    tracing::debug!(%size, "chunk does not fit, trying half");
+                    self.step = whole(ByteSize::new(size.bytes() / 2));
+                }
             }
         }
     }

@@ -8,6 +8,7 @@ mod exit;
 mod gpu;
 mod holder;
 mod job;
+mod line;
 mod logging;
 mod process;
 mod report;

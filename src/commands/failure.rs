@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use crate::control::registry::FindError;
+use crate::control::registry::{FindError, RegistryError};
 use crate::exit::Exit;
 use crate::gpu::{CallError, ComputeMode, Device, DriverError, VISIBLE_DEVICES};
 use crate::holder::HolderError;
@@ -135,11 +135,21 @@ impl From<HolderError> for Failure {
             HolderError::Size(error) => Self::usage(anyhow::anyhow!(error)),
             HolderError::NotAvailable(_) => Self::new(Exit::NotAvailable, error)
                 .hint("ask for less, wait for it with --wait, or keep what fits with --best-effort"),
+            HolderError::NotInTime { .. } => Self::new(Exit::NotAvailable, error)
+                .hint("wait longer, ask for less, or keep what fits with --best-effort"),
+            HolderError::CannotChoose(_) => Self::new(Exit::NoGpu, error).hint("name the GPUs"),
             HolderError::Signal(ref received) => {
                 let exit = ExitCode::from(u8::try_from(128 + received.signal).unwrap_or(255));
                 Self { exit, error: error.into(), details: Vec::new(), hint: None }
             }
             HolderError::Gpu { gpu, source } => gpu_failure(&gpu, source),
+            HolderError::Registry(RegistryError::Directory(_)) => {
+                Self::new(Exit::Failed, error).context("cannot register the balloon's name").hint(
+                    "XDG_RUNTIME_DIR says where that directory lies; without --name, the memory is held all the same",
+                )
+            }
+            HolderError::Registry(RegistryError::Taken(_)) => Self::new(Exit::Failed, error)
+                .hint("--if-absent takes that for a success; `gpu-balloon status` shows it"),
             HolderError::Registry(_) | HolderError::System(_) | HolderError::Released | HolderError::Exited => {
                 Self::new(Exit::Failed, error)
             }

@@ -16,6 +16,7 @@ mod resize;
 mod status;
 mod talk;
 pub mod usage;
+mod waiting_line;
 
 use std::process::ExitCode;
 

@@ -4,17 +4,18 @@
 //! So a file that can be locked belongs to nobody, whatever pids were reused since and whichever container looks.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use crate::control::directory::{RuntimeDirectory, same_file};
+use crate::control::directory::{DirectoryError, RuntimeDirectory, same_file};
 use crate::control::name::Name;
 use crate::gpu::GpuUuid;
 
-const REGISTRATION: &str = ".balloon";
+/// How the name of a live balloon's file ends.
+pub const REGISTRATION: &str = ".balloon";
 const SOCKET: &str = ".sock";
 
 /// How often, and how far apart, a lock is tried that a passing reader may hold for an instant.
@@ -38,6 +39,8 @@ pub struct Registration {
 pub enum RegistryError {
     #[error("a balloon named `{0}` exists already")]
     Taken(Name),
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
     #[error("cannot register the balloon in {directory}")]
     Io { directory: String, source: io::Error },
 }
@@ -88,12 +91,17 @@ impl Registered {
     /// Writes down what others should know. A full disk costs the description, not the balloon.
     pub fn describe(&mut self, registration: &Registration) -> io::Result<()> {
         let text = serde_json::to_vec(registration)?;
+        self.file.rewind()?;
         self.file.set_len(0)?;
         self.file.write_all(&text)
     }
 
     pub fn socket_name(&self) -> String {
         format!("{}{SOCKET}", self.name)
+    }
+
+    pub fn directory(&self) -> &RuntimeDirectory {
+        &self.directory
     }
 }
 
@@ -114,7 +122,7 @@ pub fn socket_name(name: &str) -> String {
 ///
 /// # Errors
 /// The user's own directory cannot be read.
-pub fn manageable() -> Result<Vec<Entry>, crate::control::directory::DirectoryError> {
+pub fn manageable() -> Result<Vec<Entry>, DirectoryError> {
     let mut entries = live(&RuntimeDirectory::open()?)?;
     for directory in RuntimeDirectory::of_others() {
         entries.extend(live(&directory).unwrap_or_default());
@@ -126,7 +134,7 @@ pub fn manageable() -> Result<Vec<Entry>, crate::control::directory::DirectoryEr
 ///
 /// # Errors
 /// The directory cannot be read.
-pub fn live(directory: &RuntimeDirectory) -> Result<Vec<Entry>, crate::control::directory::DirectoryError> {
+pub fn live(directory: &RuntimeDirectory) -> Result<Vec<Entry>, DirectoryError> {
     let names = directory.names_with(REGISTRATION)?;
     Ok(names.into_iter().filter_map(|name| look_up(directory, name)).collect())
 }

@@ -8,6 +8,7 @@ use crate::gpu::GpuUuid;
 use crate::holder::resize::{Resize, Resizing};
 use crate::holder::worker::{Order, Report};
 use crate::holder::{Cause, Holder};
+use crate::line::Line;
 use crate::units::ByteSize;
 
 /// The request under way, and those behind it.
@@ -115,6 +116,7 @@ impl Holder {
 
     fn part_released(&mut self, index: usize, freed: ByteSize, failure: Option<Answer>) {
         self.seats[index].give_up();
+        self.announce_freed();
         let Some(Current::Releasing(releasing)) = &mut self.requests.current else { return };
         releasing.left -= 1;
         releasing.freed = releasing.freed.saturating_add(freed);
@@ -124,6 +126,13 @@ impl Holder {
         {
             let answer = done.failure.unwrap_or(Answer::Released { bytes: done.freed.bytes() });
             self.events.answer(done.asker, answer);
+        }
+    }
+
+    /// Tells those who wait for memory.
+    pub(super) fn announce_freed(&self) {
+        if let Some(registered) = &self.registered {
+            Line::announce(registered.directory());
         }
     }
 }

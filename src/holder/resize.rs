@@ -157,6 +157,9 @@ impl Holder {
             None if !resizing.shortfalls.is_empty() => not_available(&resizing.shortfalls),
             None => Answer::Resized { gpus: gpus.collect() },
         };
+        if resizing.parts.iter().any(|part| part.after < part.before) {
+            self.announce_freed();
+        }
         self.events.answer(resizing.asker, answer);
     }
 

@@ -3,6 +3,7 @@
 mod background;
 mod holders;
 mod process;
+mod terminal;
 mod users;
 
 use std::ops::Deref;
@@ -15,6 +16,7 @@ use tempfile::TempDir;
 pub use background::Background;
 pub use holders::CONTEXT;
 pub use process::{DEADLINE, Ended, Running};
+pub use terminal::Terminal;
 pub use users::{NOBODY, skipped, unprivileged};
 
 /// The program under test.
