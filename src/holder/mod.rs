@@ -33,7 +33,8 @@ use crate::holder::requests::{Requests, Wish};
 use crate::holder::resize::Resize;
 use crate::holder::seat::Seat;
 use crate::holder::worker::{Order, Report};
-use crate::signals::{Received, Signals};
+use crate::job::Job;
+use crate::signals::Signals;
 use crate::units::ByteSize;
 
 /// A holder with its GPUs.
@@ -114,14 +115,13 @@ impl Holder {
         self.seats.iter().map(Seat::uuid)
     }
 
-    /// Holds until something ends it. Signals for which `keep` says so are dealt with there and do not.
+    /// Holds until something ends it. Signals do not while the job runs that they are passed on to.
     ///
     /// # Errors
     /// The system denies the holder its loop; the memory is still held.
-    pub fn hold(&mut self, mut keep: impl FnMut(&Received) -> bool) -> Result<Cause, HolderError> {
+    pub fn hold(&mut self) -> Result<Cause, HolderError> {
         loop {
             let ended = match self.next(self.ends.map(|(at, _)| at))? {
-                Event::Signal(received) if keep(&received) => None,
                 Event::Signal(received) => Some(Cause::Signal(received)),
                 Event::Exited => Some(Cause::Exited),
                 Event::Deadline => Some(Cause::Timeout),
@@ -149,8 +149,13 @@ impl Holder {
     ///
     /// # Errors
     /// The system denies the holder its loop; the driver frees the memory when the process ends.
-    pub fn deflate(mut self) -> Result<Released, HolderError> {
+    pub fn deflate(&mut self) -> Result<Released, HolderError> {
         self.let_go()
+    }
+
+    /// What is left when the balloon is gone: the signals, and the job they go to.
+    pub fn into_signals(self) -> (Signals, Option<Job>) {
+        (self.events.signals, self.events.job)
     }
 
     fn let_go(&mut self) -> Result<Released, HolderError> {

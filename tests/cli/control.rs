@@ -11,27 +11,19 @@ use rustix::process::Signal;
 
 use crate::harness::{CONTEXT, Machine};
 
-/// What holders have laid into the registry, which also has the line in which they wait.
-fn registered(machine: &Machine) -> Vec<String> {
-    let entries = fs::read_dir(machine.registry()).unwrap();
-    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut names: Vec<_> = names.filter(|name| name != "line").collect();
-    names.sort_unstable();
-    names
-}
-
+/// What lies in the registry.
 #[test]
 fn a_holder_leaves_nothing_behind() {
     let machine = Machine::new();
     for line in ["release train", "kill"] {
         let mut holder = machine.hold("--reserve 1GB --name train");
-        assert_eq!(registered(&machine), ["train.balloon", "train.sock"]);
+        assert_eq!(machine.registered(), ["train.balloon", "train.sock"]);
         match line {
             "kill" => holder.signal(Signal::TERM),
             line => drop(machine.run(line).exits(0)),
         }
         holder.wait().exits(0);
-        assert_eq!(registered(&machine), [""; 0]);
+        assert_eq!(machine.registered(), [""; 0]);
     }
 }
 
@@ -44,14 +36,14 @@ fn leftovers_of_killed_holders_are_cleared_and_the_living_keep_theirs() {
         holder.signal(Signal::KILL);
         holder.wait();
     }
-    assert_eq!(registered(&machine).len(), 6);
+    assert_eq!(machine.registered().len(), 6);
     assert_eq!(machine.status()["balloons"].as_array().unwrap().len(), 1);
-    assert_eq!(registered(&machine), ["living.balloon", "living.sock"]);
+    assert_eq!(machine.registered(), ["living.balloon", "living.sock"]);
     // A stopped holder lives.
     living.signal(Signal::STOP);
     machine.run("status").exits(0);
     machine.run("release nobody").exits(5);
-    assert_eq!(registered(&machine), ["living.balloon", "living.sock"]);
+    assert_eq!(machine.registered(), ["living.balloon", "living.sock"]);
     living.signal(Signal::CONT);
     machine.run("release living").exits(0);
 }
@@ -70,7 +62,7 @@ fn a_leftover_whose_pid_is_another_process_now_is_cleared() {
     fs::write(&file, text).unwrap();
     machine.run(&format!("release {foreign}")).exits(5);
     machine.run("release train").exits(5);
-    assert_eq!(registered(&machine), [""; 0]);
+    assert_eq!(machine.registered(), [""; 0]);
 }
 
 #[test]

@@ -12,6 +12,8 @@ mod names;
 mod ready;
 mod release;
 mod resize;
+mod run_signals;
+mod run_terminal;
 mod sizes;
 mod status;
 mod until_exit;

@@ -3,6 +3,7 @@
 mod background;
 mod holders;
 mod process;
+mod session;
 mod terminal;
 mod users;
 
@@ -16,6 +17,7 @@ use tempfile::TempDir;
 pub use background::Background;
 pub use holders::CONTEXT;
 pub use process::{DEADLINE, Ended, Running};
+pub use session::Session;
 pub use terminal::Terminal;
 pub use users::{NOBODY, skipped, unprivileged};
 
@@ -49,6 +51,15 @@ impl Machine {
         self.runtime().join("gpu-balloon")
     }
 
+    /// The files of the holders that are registered; the line of those who wait lies beside them and stays.
+    pub fn registered(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.registry()).expect("a registry");
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.filter(|name| name != "line").collect();
+        names.sort_unstable();
+        names
+    }
+
     /// Any command on the machine.
     pub fn command(&self, program: &str) -> Command {
         let mut command = self.sandbox.command(program);
@@ -69,6 +80,13 @@ impl Machine {
         let mut command = self.command(PROGRAM);
         command.args(line.split_whitespace());
         command
+    }
+
+    /// `gpu-balloon run` with these options and this command.
+    pub fn wrap(&self, options: &str, command: &[&str]) -> Command {
+        let mut run = self.program(&format!("run {options} --"));
+        run.args(command);
+        run
     }
 
     /// Runs `gpu-balloon` to its end.

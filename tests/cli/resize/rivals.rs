@@ -88,16 +88,21 @@ fn where_the_second_gpu_fails_midway_the_first_gives_back_what_it_took() {
     let holder = machine.hold("--gpu 0,1 --reserve 3GB --chunk-size 96MB --name train");
     let chunks = [0, 1].map(|gpu| part(&machine, gpu, "num_chunks"));
     let from = [0, 1].map(|gpu| machine.traced(gpu));
-    let mut rival = machine.occupy(1, 14 * GB);
-    let mut resize = Running::start(&mut machine.program("resize train +192MB,+6GB"));
-    machine.wait_for("GPU 1 is on its way", |state| state.used_by(1, holder.pid()) > 4 * GB + CONTEXT);
-    assert_eq!(rival.resize(16 * GB), Ok(()));
-    resize.wait().exits(3).says(&["GPU 1: 9.0 GB wanted"]);
+    machine.set_delay(Family::Alloc, Duration::from_millis(10));
+    let mut resize = Running::start(&mut machine.program("resize train +192MB,+15GB"));
+    // GPU 0 needs two chunks, GPU 1 many, and someone takes what is left for them on the way.
+    machine.wait_for("GPU 0 has grown, and GPU 1 grows", |state| {
+        state.used_by(0, holder.pid()) == 3 * GB + 192 * MB + CONTEXT
+            && state.used_by(1, holder.pid()) > 3 * GB + CONTEXT
+    });
+    let rival = machine.occupy(1, 8 * GB);
+    resize.wait().exits(3).says(&["GPU 1"]);
     for gpu in [0, 1] {
         assert!(machine.traced(gpu) > from[gpu] + 2, "GPU {gpu} never grew");
         assert_eq!(least(&machine, gpu, &holder, from[gpu]), 3 * GB);
         assert_eq!((machine.balloon(gpu, &holder), &part(&machine, gpu as u64, "num_chunks")), (3 * GB, &chunks[gpu]));
     }
+    drop(rival);
 }
 
 #[test]
