@@ -4,11 +4,11 @@
 //! that does not fit leaves the balloon as it was.
 
 use crate::control::server::Asker;
-use crate::control::wire::{Answer, Resized};
+use crate::control::wire::{Answer, Resized, Shortfall};
 use crate::gpu::{GRANULARITY, GpuUuid};
+use crate::holder::Holder;
 use crate::holder::requests::Current;
 use crate::holder::worker::{OnShort, Order, Report, Worker};
-use crate::holder::{Holder, Shortfall};
 use crate::units::{self, ByteSize, Change, SpecError};
 
 /// A resize as asked: each change is spelled as for the command.
@@ -66,7 +66,7 @@ impl Holder {
         let part = resizing.parts.iter_mut().find(|part| part.seat == index);
         match (report, part) {
             (Report::Short { missing, free }, Some(part)) => {
-                resizing.shortfalls.push(Shortfall { ordinal, uuid, wanted: part.after, free, missing });
+                resizing.shortfalls.push(shortfall(uuid, part.after, free, missing));
             }
             (Report::Failed(error), _) => resizing.failure = Some(format!("GPU {ordinal}: {error}")),
             (_, Some(part)) => part.has_grown = resizing.stage == Stage::Grow,
@@ -84,12 +84,11 @@ impl Holder {
             let (part, free) = self.plan_part(*gpu, change, resize.chunk_size)?;
             let missing = part.after.saturating_sub(part.before).saturating_sub(free);
             if !missing.is_zero() {
-                let ordinal = self.seats[part.seat].ordinal();
-                shortfalls.push(Shortfall { ordinal, uuid: *gpu, wanted: part.after, free, missing });
+                shortfalls.push(shortfall(*gpu, part.after, free, missing));
             }
             parts.push(part);
         }
-        if shortfalls.is_empty() { Ok(parts) } else { Err(not_available(&shortfalls)) }
+        if shortfalls.is_empty() { Ok(parts) } else { Err(Answer::NotAvailable { shortfalls }) }
     }
 
     /// What becomes of the balloon on one GPU, and how much is free there.
@@ -104,9 +103,12 @@ impl Holder {
             view.ok_or_else(|| Answer::Refused { error: format!("the driver does not tell the memory of {gpu}") })?;
         let held = view.balloon.saturating_add(view.job);
         let memory = units::Memory { free: view.memory.free, total: view.memory.total, held };
-        let after = change.resolve(&memory, seat.wanted.utilization, GRANULARITY).map_err(|error| {
-            if error.is_shortage() { Answer::NotAvailable { error: error.to_string() } } else { misfit(error) }
-        })?;
+        let after = match change.resolve(&memory, seat.wanted.utilization, GRANULARITY) {
+            Ok(after) => after,
+            // A share of nothing; the least that could be would have been enough.
+            Err(error) if error.is_shortage() => held.saturating_add(GRANULARITY),
+            Err(error) => return Err(misfit(error)),
+        };
         let chunk_size = chunk_size.unwrap_or_else(|| seat.chunk_size());
         Ok((Part { seat: index, before: held, after, chunk_size, has_grown: false }, memory.free))
     }
@@ -154,7 +156,7 @@ impl Holder {
         });
         let answer = match resizing.failure {
             Some(error) => Answer::Refused { error },
-            None if !resizing.shortfalls.is_empty() => not_available(&resizing.shortfalls),
+            None if !resizing.shortfalls.is_empty() => Answer::NotAvailable { shortfalls: resizing.shortfalls },
             None => Answer::Resized { gpus: gpus.collect() },
         };
         if resizing.parts.iter().any(|part| part.after < part.before) {
@@ -177,7 +179,6 @@ impl Resizing {
     }
 }
 
-fn not_available(shortfalls: &[Shortfall]) -> Answer {
-    let error = shortfalls.iter().map(Shortfall::to_string).collect::<Vec<_>>().join("; ");
-    Answer::NotAvailable { error }
+fn shortfall(uuid: GpuUuid, wanted: ByteSize, free: ByteSize, missing: ByteSize) -> Shortfall {
+    Shortfall { uuid, wanted_bytes: wanted.bytes(), free_bytes: free.bytes(), missing_bytes: missing.bytes() }
 }
