@@ -1,6 +1,7 @@
 """The tests of the main job, and what `doctor` and `status` look like beside nvidia-smi."""
 
 import re
+import sys
 
 from lab.programs import Silent
 from lab.report import attempt
@@ -10,6 +11,8 @@ TIMEOUT = 240
 
 def run(lab, report, clock):
     report.heading("The main job")
+    # The first import reads gigabytes from a cold disk, for which no test should wait.
+    attempt(report, clock, "PyTorch", lambda: lab.call(sys.executable, "-c", "import torch", timeout=150))
     attempt(report, clock, "tests", lambda: tests(lab, report))
     attempt(report, clock, "doctor", lambda: shown(lab, report, lab.balloon, "doctor"))
     attempt(report, clock, "status beside nvidia-smi", lambda: beside(lab, report))

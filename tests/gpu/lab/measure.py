@@ -236,7 +236,7 @@ def once(gpu, start, size, chunk):
 class Torch:
     def __init__(self, lab):
         self.program = lab.job("torch_loop")
-        ready = self.program.told()
+        ready = self.program.told(timeout=150)
         self.import_ms, self.context_ms = ready["import_ms"], ready["context_ms"]
 
     def loop(self, size, chunk):

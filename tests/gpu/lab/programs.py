@@ -111,7 +111,7 @@ class Program:
             self.buffer += chunk
         line, _, self.buffer = self.buffer.partition(b"\n")
         text = line.decode(errors="replace")
-        self.log.write(f"{self.name}[{self.pid}]: {text}\n".encode())
+        self.log.write(f"{self.name}[{self.pid}]: {text[:1000]}\n".encode())
         return text
 
     def told(self, timeout=DEADLINE):

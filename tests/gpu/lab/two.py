@@ -32,7 +32,8 @@ def ranks(lab, report, what, is_full, rows):
         fillers = [stack.enter_context(lab.start(lab.neighbour, CUDA_VISIBLE_DEVICES=str(gpu))) for gpu in [0, 1]]
         for filler in fillers:
             filler.told()
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", JOBS / "nccl_job.py"]
+        meeting = ["--nnodes=1", "--nproc-per-node=2", "--master-addr=127.0.0.1", "--master-port=29511"]
+        torchrun = [sys.executable, "-m", "torch.distributed.run", *meeting, JOBS / "nccl_job.py"]
         options = ["--gpu", "0,1", "--reserve", f"{RESERVE // GB}GB", "--summary", "--json"]
         job = stack.enter_context(lab.start(lab.balloon, "run", *options, "--", "sh", "-c", GATE, "sh", *torchrun))
         job.told()
