@@ -35,7 +35,7 @@ impl Announcement {
     ///
     /// # Errors
     /// `--ready-fd` names a descriptor that the caller did not hand over.
-    pub fn prepare(options: &Reservation, inherited: &Inherited) -> Result<Self, Failure> {
+    pub fn prepare(options: &Reservation, inherited: &mut Inherited) -> Result<Self, Failure> {
         let ready_fd = options.ready_fd.map(|number| {
             inherited.take(number).map(File::from).ok_or_else(|| {
                 Failure::usage(anyhow::anyhow!("--ready-fd {number}: no such descriptor is open"))
@@ -49,7 +49,7 @@ impl Announcement {
     ///
     /// # Errors
     /// As [`Self::prepare`].
-    pub fn silent(options: &Reservation, inherited: &Inherited) -> Result<Self, Failure> {
+    pub fn silent(options: &Reservation, inherited: &mut Inherited) -> Result<Self, Failure> {
         Ok(Self { on_stdout: false, ..Self::prepare(options, inherited)? })
     }
 
@@ -62,8 +62,10 @@ impl Announcement {
         if let Some(ready_fd) = &mut self.ready_fd {
             told(ready_fd.write_all(line.as_bytes()), "--ready-fd");
         }
-        let notified = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-        told(notified, "NOTIFY_SOCKET");
+        if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+            // The variable outlives its socket in many a container.
+            tracing::info!(%error, "readiness not announced on NOTIFY_SOCKET");
+        }
     }
 
     fn line(&self, holder: &Holder, gpus: &[Visible]) -> String {
@@ -79,8 +81,13 @@ impl Announcement {
     }
 }
 
+/// A reader that has gone wants to hear no more; one that still waits, for a line that found no room, must not wait
+/// without a word.
 fn told(outcome: io::Result<()>, listener: &str) {
-    if let Err(error) = outcome {
-        tracing::info!(%error, listener, "readiness not announced");
+    match outcome {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            tracing::warn!("the ready line cannot be written to {listener}: {error}");
+        }
+        _ => {}
     }
 }

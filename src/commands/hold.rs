@@ -15,12 +15,12 @@ use crate::signals::{Purpose, Signals};
 
 impl cli::Hold {
     pub fn run(self, quiet: bool) -> Result<ExitCode, Failure> {
-        if self.detach && !detach::is_child() {
+        if self.detach && !detach::is_child()? {
             return detach::start();
         }
         let mut inherited = Inherited::now();
         let child = self.detach.then(|| detach::child(&mut inherited, self.reservation.ready_fd)).transpose()?;
-        let announcement = Announcement::prepare(&self.reservation, &inherited)?;
+        let announcement = Announcement::prepare(&self.reservation, &mut inherited)?;
         let signals = Signals::block(Purpose::Hold).map_err(|error| Failure::new(Exit::Failed, error))?;
         let outlived = self.until_exit.map(outlived).transpose()?;
         let Planned { mut plan, gpus } = plan(&self.reservation, talk::command_line(std::env::args_os()))?;
@@ -46,7 +46,7 @@ impl cli::Hold {
         if let Some(child) = &child {
             child.let_go();
         }
-        let cause = holder.hold(|_| false)?;
+        let cause = holder.hold()?;
         let released = holder.deflate()?;
         end(&released, &cause, quiet)
     }
@@ -66,8 +66,10 @@ fn end(released: &Released, cause: &Cause, quiet: bool) -> Result<ExitCode, Fail
     }
     talk::say(quiet, format_args!("released {}: {}", released.freed, talk::because(cause)));
     if let Some((ordinal, error)) = released.failures.first() {
-        let failure = Failure::new(Exit::Failed, error.clone()).context(format!("GPU {ordinal} was lost"));
-        return Err(failure.hint("the driver frees what was held there when the process ends; see dmesg"));
+        let failure = Failure::new(Exit::Failed, error.clone()).context(format!("GPU {ordinal} did not free all"));
+        return Err(
+            failure.hint("a lost GPU shows in dmesg; what is held there goes when this process ends, which is now")
+        );
     }
     match cause {
         Cause::Lost => Ok(Exit::Failed.into()),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use crate::control::directory::{RuntimeDirectory, same_file};
+use crate::control::directory::{DirectoryError, RuntimeDirectory, same_file};
 use crate::control::name::Name;
 use crate::gpu::GpuUuid;
 
@@ -39,6 +39,8 @@ pub struct Registration {
 pub enum RegistryError {
     #[error("a balloon named `{0}` exists already")]
     Taken(Name),
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
     #[error("cannot register the balloon in {directory}")]
     Io { directory: String, source: io::Error },
 }
@@ -120,7 +122,7 @@ pub fn socket_name(name: &str) -> String {
 ///
 /// # Errors
 /// The user's own directory cannot be read.
-pub fn manageable() -> Result<Vec<Entry>, crate::control::directory::DirectoryError> {
+pub fn manageable() -> Result<Vec<Entry>, DirectoryError> {
     let mut entries = live(&RuntimeDirectory::open()?)?;
     for directory in RuntimeDirectory::of_others() {
         entries.extend(live(&directory).unwrap_or_default());
@@ -132,9 +134,14 @@ pub fn manageable() -> Result<Vec<Entry>, crate::control::directory::DirectoryEr
 ///
 /// # Errors
 /// The directory cannot be read.
-pub fn live(directory: &RuntimeDirectory) -> Result<Vec<Entry>, crate::control::directory::DirectoryError> {
+pub fn live(directory: &RuntimeDirectory) -> Result<Vec<Entry>, DirectoryError> {
     let names = directory.names_with(REGISTRATION)?;
     Ok(names.into_iter().filter_map(|name| look_up(directory, name)).collect())
+}
+
+/// Whether the holder of `entry` still lives; another one may have taken its name since.
+pub fn lives(entry: &Entry) -> bool {
+    look_up(&entry.directory, entry.name.clone()).is_some_and(|now| now.registration == entry.registration)
 }
 
 /// The entry of `name` when its holder lives.

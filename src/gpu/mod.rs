@@ -10,7 +10,7 @@ mod visible;
 pub use contextless::Contextless;
 pub use cuda::{
     CallError, Chunk, ComputeMode, Context, CudaError, Device, Driver, DriverError, GRANULARITY, Handle,
-    order_by_pci_bus,
+    order_at_start, order_by_pci_bus,
 };
 pub use nvml::{GpuProcess, MemoryUse, Nvml, NvmlError};
 pub use select::{GpuSelector, SelectError, Selection};

@@ -11,8 +11,9 @@ mod error;
 mod functions;
 mod handle;
 
-use std::ffi::{CStr, c_int};
+use std::ffi::{CStr, OsString, c_int};
 use std::ptr;
+use std::sync::OnceLock;
 
 use cudarc::driver::sys::CUresult;
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
@@ -84,13 +85,10 @@ impl Driver {
         let mut name = ptr::null();
         // SAFETY: the pointer is to a live pointer; the name is a static string of the driver.
         let result = unsafe { (self.functions.error_name)(code, &raw mut name) };
-        let name = if result == CUresult::CUDA_SUCCESS as c_int && !name.is_null() {
-            // SAFETY: on success the driver returns a NUL-terminated string that it never frees.
-            unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned()
-        } else {
-            format!("CUDA error {code}")
-        };
-        Err(CallError { call, error: CudaError { code, name } })
+        let is_named = result == CUresult::CUDA_SUCCESS as c_int && !name.is_null();
+        // SAFETY: on success the driver returns a NUL-terminated string that it never frees.
+        let name = is_named.then(|| unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned());
+        Err(CallError { call, error: CudaError::new(code, name) })
     }
 }
 
@@ -103,8 +101,19 @@ fn loaded_path() -> Option<String> {
     })
 }
 
+/// Says how ordinals are ordered.
+const DEVICE_ORDER: &str = "CUDA_DEVICE_ORDER";
+
+static ORDER_AT_START: OnceLock<Option<OsString>> = OnceLock::new();
+
 /// Makes ordinals follow the PCI bus, as nvidia-smi's indices do. Call before [`Driver::load`] and before any thread.
 pub fn order_by_pci_bus() {
+    let _ = ORDER_AT_START.set(std::env::var_os(DEVICE_ORDER));
     // SAFETY: `main` calls this while it is the only thread.
-    unsafe { std::env::set_var("CUDA_DEVICE_ORDER", "PCI_BUS_ID") };
+    unsafe { std::env::set_var(DEVICE_ORDER, "PCI_BUS_ID") };
+}
+
+/// The variable that orders the GPUs, and the caller's value of it.
+pub fn order_at_start() -> (&'static str, Option<OsString>) {
+    (DEVICE_ORDER, ORDER_AT_START.get().cloned().flatten())
 }

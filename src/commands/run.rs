@@ -1,0 +1,170 @@
+//! `gpu-balloon run`: inflate, start the command, hold beside it, end as it ended.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use tracing::{info, warn};
+
+use crate::cli;
+use crate::commands::announce::Announcement;
+use crate::commands::failure::Failure;
+use crate::commands::plan::{Planned, chosen, plan};
+use crate::commands::{blockers, talk};
+use crate::exit::Exit;
+use crate::gpu::{ComputeMode, VISIBLE_DEVICES, Visible, order_at_start};
+use crate::holder::worker::Backing;
+use crate::holder::{Cause, Holder, HolderError, Plan, Released};
+use crate::job::{Ended, Inherited, Job, Mark, SpawnError, Spec};
+use crate::signals::{Purpose, Signals};
+
+/// Tells the command who holds for it; any other verb takes it as a name. Its descendants are known by it, too.
+const HOLDER: &str = "GPU_BALLOON_HOLDER";
+
+/// Tells the command its GPUs as the ready line does.
+const GPUS: &str = "GPU_BALLOON_GPUS";
+
+/// Why no memory is held.
+enum NotHeld {
+    Failure(Failure),
+    /// A signal came that ends a program without handlers.
+    Signal(i32, Signals),
+}
+
+impl<E: Into<Failure>> From<E> for NotHeld {
+    fn from(error: E) -> Self {
+        Self::Failure(error.into())
+    }
+}
+
+impl cli::Run {
+    /// Returns only if the command was not started.
+    pub fn run(self) -> Result<ExitCode, Failure> {
+        let inherited = Inherited::now();
+        let signals = Signals::block(Purpose::Run).map_err(|error| Failure::new(Exit::RunFailed, error))?;
+        let mut spec = self.spec(inherited);
+        spec.look_up().map_err(not_started)?;
+        let holder = match self.hold(&mut spec, signals) {
+            Ok(holder) => holder,
+            Err(NotHeld::Failure(failure)) => return Err(failure.of_run()),
+            Err(NotHeld::Signal(signal, signals)) => Ended::Signal(signal).leave(signals),
+        };
+        let (ended, signals) = beside(holder, &spec)?;
+        ended.leave(signals)
+    }
+
+    fn spec(&self, descriptors: Inherited) -> Spec {
+        let mut words = self.command.iter().cloned();
+        let program = words.next().unwrap_or_default();
+        Spec { program, arguments: words.collect(), environment: Vec::new(), descriptors }
+    }
+
+    /// Takes the memory and says so to whoever waits for that. The command is to find the GPUs of the reservation.
+    fn hold(&self, spec: &mut Spec, signals: Signals) -> Result<Holder, NotHeld> {
+        let announcement = Announcement::silent(&self.reservation, &mut spec.descriptors)?;
+        let Planned { plan, gpus } = plan(&self.reservation, talk::command_line(self.command.iter().cloned()))?;
+        refuse_exclusive(&plan)?;
+        let mut holder = Holder::start(plan, signals)?;
+        match holder.inflate(None) {
+            Ok(shortfalls) => shortfalls.iter().for_each(|shortfall| info!(%shortfall, "holding less than asked")),
+            Err(HolderError::Signal(received)) => {
+                return Err(NotHeld::Signal(received.signal, holder.into_signals().0));
+            }
+            Err(error) => return Err(blockers::named(error).into()),
+        }
+        info!(name = %holder.name(), held = %holder.held(), "held");
+        let gpus = chosen(&gpus, &holder);
+        announcement.ready(&holder, &gpus);
+        spec.environment = self.environment(&gpus);
+        Ok(holder)
+    }
+
+    /// What is changed for the command.
+    fn environment(&self, gpus: &[Visible]) -> Vec<(OsString, Option<OsString>)> {
+        let ordinals: Vec<String> = gpus.iter().map(|gpu| gpu.ordinal.to_string()).collect();
+        let mark = mark();
+        let mut changes = vec![(GPUS.into(), Some(ordinals.join(",").into())), (mark.name, Some(mark.value))];
+        let (order, callers) = order_at_start();
+        if self.keep_visible {
+            changes.push((order.into(), callers));
+        } else {
+            // This process has the order already, and the command inherits it.
+            changes.push((VISIBLE_DEVICES.into(), Some(Visible::variable(gpus).into())));
+        }
+        changes
+    }
+}
+
+/// Starts the command beside the balloon and stays with it to its end, whatever becomes of the balloon.
+fn beside(mut holder: Holder, spec: &Spec) -> Result<(Ended, Signals), Failure> {
+    let job = match Job::spawn(spec, &mut holder.events.signals) {
+        Ok(job) => job,
+        Err(error) => {
+            tell(&holder.deflate());
+            return Err(not_started(error));
+        }
+    };
+    info!(pid = job.id(), "the command runs");
+    holder.events.attend(job);
+    match holder.hold() {
+        Ok(Cause::Exited) => {}
+        Ok(cause) => info!("the reservation ends: {}", talk::because(&cause)),
+        Err(error) => warn!(%error, "the reservation ends"),
+    }
+    tell(&holder.deflate());
+    let (mut signals, job) = holder.into_signals();
+    let mut job = job.ok_or_else(|| Failure::new(Exit::RunFailed, anyhow::anyhow!("the command is lost")))?;
+    let ended = job
+        .wait(&mut signals)
+        .map_err(|error| Failure::new(Exit::RunFailed, error).context("cannot wait for the command"))?;
+    tell_of_those_left(&job);
+    Ok((ended, signals))
+}
+
+fn mark() -> Mark {
+    Mark { name: HOLDER.into(), value: std::process::id().to_string().into() }
+}
+
+/// In this mode a GPU takes one process with a context, which would be the holder and not the command.
+fn refuse_exclusive(plan: &Plan) -> Result<(), Failure> {
+    for wanted in plan.gpus.all() {
+        if plan.backing == Backing::Context && wanted.device.compute_mode()? == ComputeMode::ExclusiveProcess {
+            let ordinal = wanted.device.ordinal;
+            let why = anyhow::anyhow!(
+                "GPU {ordinal} is in exclusive-process compute mode: the balloon would lock the command out"
+            );
+            return Err(Failure::new(Exit::RunFailed, why)
+                .hint("use --contextless; or root can change the mode: nvidia-smi -c DEFAULT"));
+        }
+    }
+    Ok(())
+}
+
+fn not_started(error: SpawnError) -> Failure {
+    let exit = match error {
+        SpawnError::NotFound { .. } => Exit::RunNotFound,
+        SpawnError::CannotExecute { .. } => Exit::RunCannotExecute,
+        SpawnError::Failed { .. } => Exit::RunFailed,
+    };
+    Failure::new(exit, error)
+}
+
+fn tell(released: &Result<Released, HolderError>) {
+    match released {
+        Ok(released) => {
+            info!(freed = %released.freed, "released");
+            for (gpu, error) in &released.failures {
+                warn!(gpu, %error, "memory not freed");
+            }
+        }
+        Err(error) => warn!(%error, "not released before the end"),
+    }
+}
+
+/// Names the descendants that live on without the reservation.
+fn tell_of_those_left(job: &Job) {
+    if tracing::enabled!(tracing::Level::INFO) {
+        for relative in job.family(&mark()) {
+            info!(pid = relative.pid, name = relative.name, "lives on, no longer covered");
+        }
+    }
+}
