@@ -28,8 +28,14 @@ class Figures:
 def held(figures):
     sizes = [one["size_gb"] for one in figures.all if one["kind"] == "held" and one["what"] == "gpu-balloon"]
     for chunk in [100, 2]:
-        for ours, theirs in [("gpu-balloon", "bare C, cuMemAlloc"), ("gpu-balloon --contextless", "bare C, cuMemCreate")]:
-            pair = [figures.find("held", what=what, size_gb=max(sizes, default=0), chunk_mb=chunk) for what in [ours, theirs]]
+        for ours, theirs in [
+            ("gpu-balloon", "bare C, cuMemAlloc"),
+            ("gpu-balloon --contextless", "bare C, cuMemCreate"),
+        ]:
+            pair = [
+                figures.find("held", what=what, size_gb=max(sizes, default=0), chunk_mb=chunk)
+                for what in [ours, theirs]
+            ]
             if all(one and one["seconds"] for one in pair):
                 mine, bare = (one["seconds"][0] for one in pair)
                 what = f"{ours}: {max(sizes)} GB in {chunk} MB chunks, start to held"
@@ -46,9 +52,16 @@ def beside(figures):
 
 def live(figures):
     if one := figures.find("lag", what="bare alloc"):
-        yield "freed memory is seen by NVML after", f"{one['visible_us']:.0f} us, at most {one['visible_max_us']:.0f} us"
+        yield (
+            "freed memory is seen by NVML after",
+            f"{one['visible_us']:.0f} us, at most {one['visible_max_us']:.0f} us",
+        )
     if one := figures.find("verbs", chunk="100MB", options=[]):
-        for verb, what in [("release", f"release of {one['size_gb']} GB"), ("grow", "resize +1GB"), ("status", "status")]:
+        for verb, what in [
+            ("release", f"release of {one['size_gb']} GB"),
+            ("grow", "resize +1GB"),
+            ("status", "status"),
+        ]:
             yield f"{what}, start to return", f"{one[verb] * 1e3:.0f} ms"
 
 
@@ -80,4 +93,7 @@ def handed_over(figures):
     if (one := figures.find("latency")) and one["turns"]:
         for number, piece in enumerate(["1 KB", "2 MB", "64 MB"]):
             alone, under = (min(turn[which][number][0] for turn in one["turns"]) for which in [0, 1])
-            yield f"an allocation of {piece}, memory being plentiful", f"{alone:.2f} us alone, {under:.2f} us under `run`"
+            yield (
+                f"an allocation of {piece}, memory being plentiful",
+                f"{alone:.2f} us alone, {under:.2f} us under `run`",
+            )
