@@ -140,9 +140,7 @@ impl<S: Space> Balloon<S> {
     pub fn deflate(&mut self) -> Result<(), CallError> {
         let excess = self.whole_chunks_in_excess();
         let split = self.split_off(&excess);
-        let freed =
-            excess.chunks.iter().fold(Ok(()), |outcome: Result<(), CallError>, &size| outcome.and(self.free_one(size)));
-        freed?;
+        self.free_all(&excess.chunks)?;
         match split? {
             Split::Done => Ok(()),
             // What was freed has made room to split in, unless another process was faster.
@@ -155,12 +153,8 @@ impl<S: Space> Balloon<S> {
     /// # Errors
     /// The first failure of the driver to free; the other chunks are freed all the same.
     pub fn deflate_whole_chunks(&mut self) -> Result<(), CallError> {
-        let mut outcome = Ok(());
-        for size in self.whole_chunks_in_excess().chunks {
-            let freed = self.free_one(size);
-            outcome = outcome.and(freed);
-        }
-        outcome
+        let excess = self.whole_chunks_in_excess();
+        self.free_all(&excess.chunks)
     }
 
     /// Frees the smallest chunk of at least `size`, else the largest there is. Returns how much that freed.
@@ -202,6 +196,15 @@ impl<S: Space> Balloon<S> {
         self.allocated = self.allocated.saturating_add(chunk.size());
         self.count += 1;
         self.chunks.entry(chunk.size()).or_default().push(chunk);
+    }
+
+    fn free_all(&mut self, sizes: &[ByteSize]) -> Result<(), CallError> {
+        let mut outcome = Ok(());
+        for &size in sizes {
+            let freed = self.free_one(size);
+            outcome = outcome.and(freed);
+        }
+        outcome
     }
 
     /// Frees one chunk of exactly `size`. A chunk that the driver does not free is no longer counted: it is lost either way.

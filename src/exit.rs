@@ -24,6 +24,30 @@ pub enum Exit {
     RunNotFound = 127,
 }
 
+impl Exit {
+    /// The codes of every verb but `run`.
+    pub const COMMON: [Self; 6] =
+        [Self::Done, Self::Failed, Self::Usage, Self::NotAvailable, Self::NoGpu, Self::NoSuchBalloon];
+
+    /// The codes of `run` that are not its command's own.
+    pub const OF_RUN: [Self; 4] = [Self::RunNotAvailable, Self::RunFailed, Self::RunCannotExecute, Self::RunNotFound];
+
+    /// What the code tells, in the words of the help and the man pages.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Usage => "wrong usage",
+            Self::NotAvailable | Self::RunNotAvailable => "memory not available",
+            Self::NoGpu => "no usable driver or GPU",
+            Self::NoSuchBalloon => "no such balloon",
+            Self::RunFailed => "a failure of gpu-balloon itself",
+            Self::RunCannotExecute => "the command cannot be executed",
+            Self::RunNotFound => "the command is not found",
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         ExitCode::from(exit as u8)

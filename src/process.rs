@@ -17,6 +17,8 @@ pub struct Process {
     /// The name of the program, at most 15 bytes of it.
     pub program: Option<String>,
     pub started_at: Option<SystemTime>,
+    /// Whether it is this user's.
+    pub is_own: bool,
 }
 
 /// Looks processes up, and each user's name once.
@@ -33,11 +35,13 @@ impl Processes {
         let program = field(&status, "Name:").map(printable);
         // A zombie and a thread of the kernel have no command line.
         let command = Some(command_line(&read("cmdline"))).filter(|line| !line.is_empty());
+        let uid = field(&status, "Uid:").and_then(first_number);
         Process {
-            user: field(&status, "Uid:").and_then(first_number).map(|uid| self.user(uid)),
+            user: uid.map(|uid| self.user(uid)),
             command: command.or_else(|| program.clone()),
             program,
             started_at: started_at(&String::from_utf8_lossy(&read("stat"))),
+            is_own: uid == Some(nix::unistd::getuid().as_raw()),
         }
     }
 

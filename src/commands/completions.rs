@@ -3,17 +3,13 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::CommandFactory;
-
 use crate::cli;
 use crate::commands::Failure;
 use crate::exit::Exit;
 
 impl cli::Completions {
     pub fn run(self) -> Result<ExitCode, Failure> {
-        let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut cli::Cli::command(), "gpu-balloon", &mut script);
-        match io::stdout().lock().write_all(&script) {
+        match io::stdout().lock().write_all(cli::completions(self.shell).as_bytes()) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                 Err(Failure::new(Exit::Failed, error).context("cannot write the completions"))
             }

@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use crate::exit::Exit;
-use crate::gpu::{CallError, DriverError};
+use crate::gpu::{CallError, DriverError, VISIBLE_DEVICES};
 use crate::holder::HolderError;
 
 /// Why a command ends without having done its job.
@@ -63,6 +63,11 @@ impl Failure {
         self
     }
 
+    /// What failed and why, and the hint, as a report quotes them.
+    pub fn quoted(self) -> (String, Option<String>) {
+        (format!("{:#}", self.error), self.hint)
+    }
+
     /// Prints the failure on standard error and returns its exit code. A closed standard error changes nothing.
     pub fn report(self) -> ExitCode {
         let mut text = format!("gpu-balloon: {:#}\n", self.error);
@@ -91,11 +96,17 @@ impl From<DriverError> for Failure {
                 "the kernel module is of another version than the library; reboot after a driver update".to_owned()
             }
             DriverError::Init { .. } => "see whether nvidia-smi works, and dmesg for the driver's messages".to_owned(),
-            DriverError::NoGpu => {
-                "see whether nvidia-smi shows a GPU, and whether CUDA_VISIBLE_DEVICES hides it".to_owned()
-            }
+            DriverError::NoGpu => no_gpu_hint(),
         };
         Self::new(Exit::NoGpu, error).context("no usable driver or GPU").hint(hint)
+    }
+}
+
+/// Where the variable that hides GPUs is set, it is the first suspect.
+pub fn no_gpu_hint() -> String {
+    match std::env::var(VISIBLE_DEVICES) {
+        Ok(list) => format!("{VISIBLE_DEVICES} is `{list}`, which may hide every GPU; try without it"),
+        Err(_) => "see whether nvidia-smi shows a GPU".to_owned(),
     }
 }
 

@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 use crate::commands::Failure;
 use crate::commands::plan::{selectors, visibility};
 use crate::control::client::{ClientError, Pending, ask};
-use crate::control::directory::RuntimeDirectory;
-use crate::control::registry::{self, Entry};
+use crate::control::registry::{self, Entry, FindError};
 use crate::control::wire::{Answer, Balloon, Request};
 use crate::exit::Exit;
 use crate::gpu::{GpuUuid, Selection, Visible};
@@ -14,19 +13,16 @@ use crate::gpu::{GpuUuid, Selection, Visible};
 /// How long a holder that lives may take to say something.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The holders that live, and the directory they are found in.
+/// The holders that live: this user's, and for root everybody's.
 pub struct Holders {
-    directory: RuntimeDirectory,
     entries: Vec<Entry>,
 }
 
 impl Holders {
     /// Looks them up.
     pub fn live() -> Result<Self, Failure> {
-        let failed = |error| Failure::new(Exit::Failed, error);
-        let directory = RuntimeDirectory::open().map_err(failed)?;
-        let entries = registry::live(&directory).map_err(failed)?;
-        Ok(Self { directory, entries })
+        let entries = registry::manageable().map_err(|error| Failure::new(Exit::Failed, error))?;
+        Ok(Self { entries })
     }
 
     pub fn all(&self) -> &[Entry] {
@@ -35,13 +31,18 @@ impl Holders {
 
     /// The holder that `text` names: by name, pid, or unique prefix.
     pub fn named(&self, text: &str) -> Result<&Entry, Failure> {
-        registry::find(&self.entries, text)
-            .map_err(|error| Failure::new(Exit::NoSuchBalloon, error).hint("`gpu-balloon status` lists the balloons"))
+        registry::find(&self.entries, text).map_err(|error| {
+            let exit = match error {
+                FindError::Unknown(_) => Exit::NoSuchBalloon,
+                FindError::Ambiguous { .. } => Exit::Usage,
+            };
+            Failure::new(exit, error).hint("`gpu-balloon status` lists the balloons")
+        })
     }
 
     /// Sends a request; its answer can be awaited beside others.
     pub fn ask(&self, holder: &Entry, request: &Request) -> Result<Pending, Failure> {
-        ask(&self.directory, &holder.name, request, Instant::now() + PATIENCE).map_err(|error| silent(holder, error))
+        ask(&holder.directory, &holder.name, request, Instant::now() + PATIENCE).map_err(|error| silent(holder, error))
     }
 
     /// The balloon as its holder describes it.

@@ -4,12 +4,15 @@ mod announce;
 mod blockers;
 mod completions;
 mod detach;
+mod doctor;
 mod failure;
 mod hold;
 mod holders;
+mod machine;
 mod plan;
 mod release;
 mod resize;
+mod status;
 mod talk;
 pub mod usage;
 
@@ -26,7 +29,9 @@ impl Command {
             Self::Resize(resize) => resize.run(),
             Self::Release(release) => release.run(quiet),
             Self::Completions(completions) => completions.run(),
-            Self::Run(_) | Self::Status(_) | Self::Doctor(_) => Err(Failure::usage(anyhow::anyhow!("not built yet"))),
+            Self::Status(status) => status.run(quiet),
+            Self::Doctor(doctor) => doctor.run(),
+            Self::Run(_) => Err(Failure::usage(anyhow::anyhow!("not built yet"))),
         }
     }
 }

@@ -2,12 +2,12 @@
 //! memory.
 
 use crate::cli::Reservation;
-use crate::commands::failure::Failure;
+use crate::commands::failure::{Failure, no_gpu_hint};
 use crate::control::name::Name;
 use crate::exit::Exit;
 use crate::gpu::{CallError, ComputeMode, Device, Driver, DriverError, GpuSelector, Kind, Known, Nvml, SelectError};
 use crate::gpu::{Selection, VISIBLE_DEVICES, Visibility, Visible, VisibleDevices};
-use crate::holder::worker::OnShort;
+use crate::holder::worker::{Backing, OnShort};
 use crate::holder::{Plan, Wanted};
 use crate::units::{Amount, ByteSize};
 
@@ -46,6 +46,7 @@ pub fn plan(options: &Reservation, command: String) -> Result<Planned, Failure> 
         reason: options.reason.clone(),
         command,
         gpus: wanted,
+        backing: if options.contextless { Backing::Contextless } else { Backing::Context },
         chunk_size: options.chunk_size,
         on_short: if options.best_effort { OnShort::Keep } else { OnShort::GiveBack },
         timeout: options.timeout,
@@ -98,9 +99,9 @@ fn refused(selectors: &[GpuSelector], error: SelectError) -> Failure {
     let whole = Nvml::open().ok().and_then(|nvml| nvml.known().ok()).map(|known| visible_devices().apply(&known));
     let error = whole.and_then(|visibility| visibility.select(selectors).err()).unwrap_or(error);
     match error {
-        SelectError::NoneVisible(_) => Failure::new(Exit::NoGpu, error)
-            .context("no usable driver or GPU")
-            .hint("see whether nvidia-smi shows a GPU, and whether CUDA_VISIBLE_DEVICES hides it"),
+        SelectError::NoneVisible(_) => {
+            Failure::new(Exit::NoGpu, error).context("no usable driver or GPU").hint(no_gpu_hint())
+        }
         error => Failure::usage(error),
     }
 }

@@ -4,10 +4,9 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
 
-use crate::cli::Cli;
+use crate::cli::{self, Cli};
 use crate::exit::Exit;
 
 /// The command line as typed.
@@ -16,7 +15,7 @@ use crate::exit::Exit;
 /// There is nothing to run: the help or version was asked for and has been printed, or the usage was wrong and that has
 /// been said. The exit code to leave with.
 pub fn parse() -> Result<Cli, ExitCode> {
-    Cli::try_parse().map_err(|error| match error.kind() {
+    cli::read().map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             // A reader that has seen enough, such as `head`, is no failure.
             let _ = error.print();

@@ -9,6 +9,9 @@ use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 
+/// Its name, followed by the user's id where it lies among those of others.
+const DIRECTORY: &str = "gpu-balloon";
+
 /// Why there is no runtime directory.
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
@@ -28,6 +31,7 @@ pub enum DirectoryError {
 #[derive(Debug, Clone)]
 pub struct RuntimeDirectory {
     path: PathBuf,
+    owner: u32,
     directory: Arc<OwnedFd>,
 }
 
@@ -43,18 +47,41 @@ impl RuntimeDirectory {
         // Under `sudo -E` it is the caller's: a directory of root's in there would lock the caller out of it.
         let is_own = |path: &PathBuf| fs::metadata(path).is_ok_and(|found| found.is_dir() && found.uid() == user);
         let path = match runtime.filter(is_own) {
-            Some(runtime) => runtime.join("gpu-balloon"),
-            None => std::env::temp_dir().join(format!("gpu-balloon-{user}")),
+            Some(runtime) => runtime.join(DIRECTORY),
+            None => std::env::temp_dir().join(format!("{DIRECTORY}-{user}")),
         };
         Self::open_at(path, user)
     }
 
-    fn open_at(path: PathBuf, user: u32) -> Result<Self, DirectoryError> {
+    /// The runtime directories of other users, for root, who may manage their balloons; none for anybody else.
+    ///
+    /// Each is judged as its owner would: one that anyone else could write to is left out.
+    pub fn of_others() -> Vec<Self> {
+        if !rustix::process::geteuid().is_root() {
+            return Vec::new();
+        }
+        let sessions =
+            entries(Path::new("/run/user")).filter_map(|(path, name)| Some((path.join(DIRECTORY), name.parse().ok()?)));
+        let shared = std::env::temp_dir();
+        let temporary = entries(&shared).filter_map(|(path, name)| {
+            let user = name.strip_prefix(DIRECTORY)?.strip_prefix('-')?.parse().ok()?;
+            Some((path, user))
+        });
+        let others = sessions.chain(temporary).filter(|(_, user)| *user != 0);
+        others.filter_map(|(path, user)| Self::verified(path, user).ok()).collect()
+    }
+
+    pub(super) fn open_at(path: PathBuf, user: u32) -> Result<Self, DirectoryError> {
         match fs::DirBuilder::new().mode(0o700).create(&path) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(source) => return Err(DirectoryError::Create { path, source }),
         }
+        Self::verified(path, user)
+    }
+
+    /// Opens a directory that is there, if it is this user's own and closed to others.
+    fn verified(path: PathBuf, user: u32) -> Result<Self, DirectoryError> {
         let metadata = match fs::symlink_metadata(&path) {
             Ok(metadata) => metadata,
             Err(source) => return Err(DirectoryError::Open { path, source }),
@@ -79,7 +106,12 @@ impl RuntimeDirectory {
         if mode & 0o077 != 0 {
             return Err(DirectoryError::TooOpen { path, mode });
         }
-        Ok(Self { path, directory: Arc::new(directory) })
+        Ok(Self { path, owner: user, directory: Arc::new(directory) })
+    }
+
+    /// The id of the user whose holders are found here.
+    pub fn owner(&self) -> u32 {
+        self.owner
     }
 
     /// For messages.
@@ -113,6 +145,12 @@ impl RuntimeDirectory {
         names.sort();
         Ok(names)
     }
+}
+
+/// Paths and names in a directory; none if it cannot be read.
+fn entries(directory: &Path) -> impl Iterator<Item = (PathBuf, String)> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter_map(|entry| Some((entry.path(), entry.file_name().into_string().ok()?)))
 }
 
 /// Whether two descriptions are of the same file.

@@ -45,6 +45,7 @@ pub enum RegistryError {
 /// A live holder found in the registry.
 #[derive(Debug, Clone)]
 pub struct Entry {
+    pub directory: RuntimeDirectory,
     pub name: String,
     /// `None` where the holder could not write it, on a full disk say.
     pub registration: Option<Registration>,
@@ -109,6 +110,18 @@ pub fn socket_name(name: &str) -> String {
     format!("{name}{SOCKET}")
 }
 
+/// The live holders that this user may manage: the user's own, and for root everybody's.
+///
+/// # Errors
+/// The user's own directory cannot be read.
+pub fn manageable() -> Result<Vec<Entry>, crate::control::directory::DirectoryError> {
+    let mut entries = live(&RuntimeDirectory::open()?)?;
+    for directory in RuntimeDirectory::of_others() {
+        entries.extend(live(&directory).unwrap_or_default());
+    }
+    Ok(entries)
+}
+
 /// The live holders, by name. What killed holders left is cleared away.
 ///
 /// # Errors
@@ -132,7 +145,7 @@ fn look_up(directory: &RuntimeDirectory, name: String) -> Option<Entry> {
     }
     let mut text = String::new();
     let registration = file.read_to_string(&mut text).ok().and_then(|_| serde_json::from_str(&text).ok());
-    Some(Entry { name, registration })
+    Some(Entry { directory: directory.clone(), name, registration })
 }
 
 /// Why a text names no balloon.
@@ -140,7 +153,7 @@ fn look_up(directory: &RuntimeDirectory, name: String) -> Option<Entry> {
 pub enum FindError {
     #[error("no balloon is named `{}`", .0.escape_debug())]
     Unknown(String),
-    #[error("`{text}` begins the names of several balloons: {fitting}; write more of it")]
+    #[error("`{text}` fits several balloons: {fitting}; name one of them")]
     Ambiguous { text: String, fitting: String },
 }
 
@@ -152,9 +165,17 @@ pub enum FindError {
 /// No name begins so, or several do.
 pub fn find<'a>(entries: &'a [Entry], text: &str) -> Result<&'a Entry, FindError> {
     let pid = |entry: &Entry| entry.registration.as_ref().map(|registration| registration.pid);
-    let exact = entries.iter().find(|entry| entry.name == text);
+    let by_name: Vec<&Entry> = entries.iter().filter(|entry| entry.name == text).collect();
     let by_pid = || text.parse().ok().and_then(|text| entries.iter().find(|entry| pid(entry) == Some(text)));
-    if let Some(entry) = exact.or_else(by_pid) {
+    match by_name[..] {
+        [] => {}
+        [entry] => return Ok(entry),
+        // Only root sees the balloons of several users.
+        _ => {
+            return Err(ambiguous(text, by_name.iter().filter_map(|entry| pid(entry)).map(|pid| format!("pid {pid}"))));
+        }
+    }
+    if let Some(entry) = by_pid() {
         return Ok(entry);
     }
     let is_pid = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit());
@@ -163,11 +184,12 @@ pub fn find<'a>(entries: &'a [Entry], text: &str) -> Result<&'a Entry, FindError
     match fitting[..] {
         [entry] => Ok(entry),
         [] => Err(FindError::Unknown(text.to_owned())),
-        _ => {
-            let fitting = fitting.iter().map(|entry| entry.name.as_str()).collect::<Vec<_>>().join(", ");
-            Err(FindError::Ambiguous { text: text.to_owned(), fitting })
-        }
+        _ => Err(ambiguous(text, fitting.iter().map(|entry| entry.name.clone()))),
     }
+}
+
+fn ambiguous(text: &str, fitting: impl Iterator<Item = String>) -> FindError {
+    FindError::Ambiguous { text: text.to_owned(), fitting: fitting.collect::<Vec<_>>().join(", ") }
 }
 
 #[cfg(test)]
@@ -177,7 +199,10 @@ mod tests {
     fn entry(name: &str, pid: u32) -> Entry {
         let started_at = "2026-01-01T00:00:00Z".to_owned();
         let registration = Registration { pid, command: None, reason: None, started_at, gpus: Vec::new(), log: None };
-        Entry { name: name.to_owned(), registration: Some(registration) }
+        let place = tempfile::tempdir().unwrap();
+        let user = rustix::process::geteuid().as_raw();
+        let directory = RuntimeDirectory::open_at(place.path().join("gpu-balloon"), user).unwrap();
+        Entry { directory, name: name.to_owned(), registration: Some(registration) }
     }
 
     #[test]
@@ -188,6 +213,9 @@ mod tests {
         assert_eq!(found("e"), Ok("eval"));
         assert_eq!(found("11"), Ok("train-2"));
         assert_eq!(found("4242"), Ok("4242"));
+        let of_two_users = [entry("train", 10), entry("train", 20)];
+        assert!(matches!(find(&of_two_users, "train"), Err(FindError::Ambiguous { .. })));
+        assert_eq!(find(&of_two_users, "20").unwrap().registration.as_ref().map(|found| found.pid), Some(20));
         let fitting = "train, train-2".to_owned();
         assert_eq!(found("tr"), Err(FindError::Ambiguous { text: "tr".to_owned(), fitting }));
         for text in ["", "x", "42", "train-3", "TRAIN"] {

@@ -241,3 +241,6 @@ fn read_request(text: &[u8]) -> Result<Request, Answer> {
     }
     serde_json::from_value::<Envelope<Request>>(value).map(|envelope| envelope.message).map_err(refused)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,18 +1,21 @@
 //! The GPUs: their identity, which of them are visible and chosen, the CUDA driver API and NVML.
 
+mod contextless;
 mod cuda;
 mod nvml;
 mod select;
 mod uuid;
 mod visible;
 
+pub use contextless::Contextless;
 pub use cuda::{
-    CallError, Chunk, ComputeMode, Context, CudaError, Device, Driver, DriverError, GRANULARITY, order_by_pci_bus,
+    CallError, Chunk, ComputeMode, Context, CudaError, Device, Driver, DriverError, GRANULARITY, Handle,
+    order_by_pci_bus,
 };
 pub use nvml::{GpuProcess, MemoryUse, Nvml, NvmlError};
 pub use select::{GpuSelector, SelectError, Selection};
 pub use uuid::GpuUuid;
-pub use visible::{Kind, Known, VARIABLE as VISIBLE_DEVICES, Visibility, Visible, VisibleDevices};
+pub use visible::{Cut, Kind, Known, VARIABLE as VISIBLE_DEVICES, Visibility, Visible, VisibleDevices};
 
 use crate::units::ByteSize;
 

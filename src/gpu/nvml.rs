@@ -32,6 +32,13 @@ pub enum NvmlError {
     NoSuchGpu(GpuUuid),
 }
 
+impl NvmlError {
+    /// The kernel's half of the driver is of another version than the library.
+    pub fn is_mismatch(&self) -> bool {
+        matches!(self, Self::Call { error, .. } if *error == name(&Code::LibRmVersionMismatch))
+    }
+}
+
 /// The memory of a GPU as nvidia-smi shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryUse {

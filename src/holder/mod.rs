@@ -5,6 +5,7 @@ mod events;
 mod plan;
 mod reports;
 mod resize;
+mod spaces;
 pub mod worker;
 
 use std::sync::atomic::Ordering;
@@ -221,7 +222,8 @@ impl Holder {
     /// Opens a context on every GPU and returns the memory of each.
     fn open(&mut self) -> Result<Vec<Memory>, HolderError> {
         for (index, seat) in self.seats.iter_mut().enumerate() {
-            seat.worker = Some(Worker::start(index, seat.wanted.device.clone(), self.reports.clone())?);
+            seat.worker =
+                Some(Worker::start(index, seat.wanted.device.clone(), self.plan.backing, self.reports.clone())?);
         }
         let mut memory = vec![None; self.seats.len()];
         while memory.contains(&None) {

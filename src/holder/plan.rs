@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::control::name::Name;
 use crate::control::registry::RegistryError;
 use crate::gpu::{CallError, Device, GpuUuid};
-use crate::holder::worker::OnShort;
+use crate::holder::worker::{Backing, OnShort};
 use crate::signals::Received;
 use crate::units::{Amount, ByteSize, SpecError};
 
@@ -18,6 +18,7 @@ pub struct Plan {
     /// What the memory is held for: the wrapped command, or the holder's own command line.
     pub command: String,
     pub gpus: Vec<Wanted>,
+    pub backing: Backing,
     pub chunk_size: ByteSize,
     pub on_short: OnShort,
     /// Counts from the moment everything is held.

@@ -9,8 +9,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvErr
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::balloon::{self, Balloon, Space, Step};
-use crate::gpu::{CallError, Chunk, Context, Device, Memory};
+use crate::balloon::{Balloon, Space, Step};
+use crate::gpu::{CallError, Context, Contextless, Device, Memory};
 use crate::holder::reports::Reports;
 use crate::units::ByteSize;
 
@@ -29,6 +29,15 @@ pub enum Order {
     View { reply: SyncSender<Option<View>> },
     /// Free everything and end; answered with [`Report::Deflated`].
     Deflate,
+}
+
+/// What a balloon's memory stands on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backing {
+    /// A CUDA context: nvidia-smi names the holder.
+    Context,
+    /// Handles of the driver: nothing but the memory itself.
+    Contextless,
 }
 
 /// What becomes of the pieces of a growth that does not fit.
@@ -95,13 +104,13 @@ impl Worker {
     ///
     /// # Errors
     /// The system has no room for another thread.
-    pub fn start(index: usize, device: Device, reports: Reports) -> std::io::Result<Self> {
+    pub fn start(index: usize, device: Device, backing: Backing, reports: Reports) -> std::io::Result<Self> {
         let (orders, received) = std::sync::mpsc::channel();
         let gauge = Arc::new(Gauge::default());
         let shown = Arc::clone(&gauge);
         let thread = std::thread::Builder::new()
             .name(format!("gpu-{}", device.ordinal))
-            .spawn(move || work(index, &device, &received, &reports, &shown))?;
+            .spawn(move || work(index, &device, backing, &received, &reports, &shown))?;
         Ok(Self { orders, gauge, thread })
     }
 
@@ -123,28 +132,46 @@ impl Worker {
     }
 }
 
-fn work(index: usize, device: &Device, orders: &Receiver<Order>, reports: &Reports, gauge: &Gauge) {
-    let opened = Context::open(device).and_then(|context| Ok((context.memory()?, context)));
-    let (freed, outcome) = match opened {
-        Ok((memory, context)) => {
-            reports.send(index, Report::Opened(memory));
-            let mut bench = Bench {
-                index,
-                reports,
-                gauge,
-                balloon: Balloon::new(context),
-                reservation: ByteSize::ZERO,
-                job: ByteSize::ZERO,
-                task: Task::Idle,
-            };
-            bench.obey_all(orders)
-        }
-        Err(error) => {
-            reports.send(index, Report::Failed(error));
-            (ByteSize::ZERO, Ok(()))
-        }
+fn work(index: usize, device: &Device, backing: Backing, orders: &Receiver<Order>, reports: &Reports, gauge: &Gauge) {
+    let ties = Ties { index, orders, reports, gauge };
+    let (freed, outcome) = match backing {
+        Backing::Context => ties.serve(Context::open(device)),
+        Backing::Contextless => ties.serve(Contextless::open(device)),
     };
     reports.send(index, Report::Deflated { freed, outcome });
+}
+
+/// The worker's ties to its holder.
+struct Ties<'a> {
+    index: usize,
+    orders: &'a Receiver<Order>,
+    reports: &'a Reports,
+    gauge: &'a Gauge,
+}
+
+impl Ties<'_> {
+    /// Works on an opened space until told to end; everything, the space too, is given up when it returns.
+    fn serve<S: Space>(&self, opened: Result<S, CallError>) -> (ByteSize, Result<(), CallError>) {
+        match opened.and_then(|space| Ok((space.memory()?, space))) {
+            Ok((memory, space)) => {
+                self.reports.send(self.index, Report::Opened(memory));
+                let mut bench = Bench {
+                    index: self.index,
+                    reports: self.reports,
+                    gauge: self.gauge,
+                    balloon: Balloon::new(space),
+                    reservation: ByteSize::ZERO,
+                    job: ByteSize::ZERO,
+                    task: Task::Idle,
+                };
+                bench.obey_all(self.orders)
+            }
+            Err(error) => {
+                self.reports.send(self.index, Report::Failed(error));
+                (ByteSize::ZERO, Ok(()))
+            }
+        }
+    }
 }
 
 /// What the worker does when it has no orders.
@@ -161,17 +188,17 @@ enum Task {
     },
 }
 
-struct Bench<'a> {
+struct Bench<'a, S: Space> {
     index: usize,
     reports: &'a Reports,
     gauge: &'a Gauge,
-    balloon: Balloon<Context>,
+    balloon: Balloon<S>,
     reservation: ByteSize,
     job: ByteSize,
     task: Task,
 }
 
-impl Bench<'_> {
+impl<S: Space> Bench<'_, S> {
     /// Works until told to deflate, or until the holder is gone. Returns what that freed.
     fn obey_all(&mut self, orders: &Receiver<Order>) -> (ByteSize, Result<(), CallError>) {
         loop {
@@ -311,27 +338,5 @@ impl Bench<'_> {
         self.gauge.target.store(self.reservation.bytes(), Ordering::Relaxed);
         self.gauge.job.store(self.job.bytes(), Ordering::Relaxed);
         self.gauge.chunk_size.store(self.balloon.chunk_size().bytes(), Ordering::Relaxed);
-    }
-}
-
-impl Space for Context {
-    type Chunk = Chunk;
-
-    fn allocate(&self, size: ByteSize) -> Result<Chunk, CallError> {
-        Context::allocate(self, size)
-    }
-
-    fn memory(&self) -> Result<Memory, CallError> {
-        Context::memory(self)
-    }
-}
-
-impl balloon::Chunk for Chunk {
-    fn size(&self) -> ByteSize {
-        Chunk::size(self)
-    }
-
-    fn release(self) -> Result<(), CallError> {
-        Chunk::release(self)
     }
 }

@@ -1,0 +1,55 @@
+//! The command line as clap runs it: the types of `cli.rs`, and below them what is derived rather than written down twice.
+
+use clap::{CommandFactory, FromArgMatches};
+use clap_complete::Shell;
+
+use crate::cli::Cli;
+use crate::exit::Exit;
+
+/// The finished definition, for parsing, help, man pages and completions alike.
+pub fn command() -> clap::Command {
+    Cli::command().after_help(exit_codes()).mut_subcommands(|verb| {
+        let variables = variables(&verb);
+        // The variables stand in one place below the options: beside each of them they would double the help's length.
+        let verb = verb.mut_args(|option| option.hide_env(true));
+        if variables.is_empty() { verb } else { verb.after_long_help(variables) }
+    })
+}
+
+/// Reads the command line.
+///
+/// # Errors
+/// It asks for help or the version, or it is wrong.
+pub fn read() -> Result<Cli, clap::Error> {
+    let mut command = command();
+    let matches = command.try_get_matches_from_mut(std::env::args_os())?;
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+}
+
+/// The completions for `shell`.
+pub fn completions(shell: Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command(), "gpu-balloon", &mut script);
+    // Up to clap_complete 4.6.11 the script for bash has two spellings of a program's name with a hyphen in it, and so
+    // finds no options of a verb (clap-rs/clap#6421).
+    String::from_utf8_lossy(&script).replace("gpu__subcmd__balloon", "gpu__balloon")
+}
+
+fn exit_codes() -> String {
+    let told = |exits: &[Exit]| {
+        exits.iter().map(|&exit| format!("{} {}", exit as u8, exit.meaning())).collect::<Vec<_>>().join(", ")
+    };
+    format!(
+        "Exit codes: {}.\n`run` ends as its command did, with the same code or by the same signal; else {}.",
+        told(&Exit::COMMON),
+        told(&Exit::OF_RUN)
+    )
+}
+
+fn variables(verb: &clap::Command) -> String {
+    let names: Vec<_> = verb.get_arguments().filter_map(|option| Some(option.get_env()?.to_string_lossy())).collect();
+    if names.is_empty() {
+        return String::new();
+    }
+    format!("Environment: {} stand for the options of the same name.", names.join(", "))
+}

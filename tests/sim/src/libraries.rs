@@ -1,0 +1,60 @@
+//! The two libraries, as cargo built them, put where a sandbox's processes find them.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What kind of driver is installed.
+#[derive(Debug, Clone, Default)]
+pub struct Variant {
+    /// There is no `libnvidia-ml.so.1`.
+    pub without_nvml: bool,
+    /// There is no `libcuda.so.1`.
+    pub without_cuda: bool,
+    /// Symbols that an older driver does not have.
+    pub without_symbols: Vec<String>,
+}
+
+/// Puts the libraries into `directory`, under the names that programs ask for.
+pub(crate) fn install(directory: &Path, variant: &Variant) -> io::Result<()> {
+    fs::create_dir_all(directory)?;
+    if !variant.without_cuda {
+        place("libgpu_sim_cuda.so", &directory.join("libcuda.so.1"), &variant.without_symbols)?;
+    }
+    if !variant.without_nvml {
+        place("libgpu_sim_nvml.so", &directory.join("libnvidia-ml.so.1"), &variant.without_symbols)?;
+    }
+    Ok(())
+}
+
+fn place(built: &str, target: &Path, without: &[String]) -> io::Result<()> {
+    let built = find(built)?;
+    if without.is_empty() {
+        // No symbolic link: `/proc/PID/maps` shall show the name under which it was loaded.
+        return fs::hard_link(&built, target).or_else(|_| fs::copy(&built, target).map(|_| ()));
+    }
+    let mut library = fs::read(built)?;
+    for symbol in without {
+        rename(&mut library, symbol);
+    }
+    fs::write(target, library)
+}
+
+/// Gives a symbol another name, so that nobody finds it: in the table of the dynamic linker and in the library's own.
+fn rename(library: &mut [u8], symbol: &str) {
+    let name: Vec<u8> = [0].into_iter().chain(symbol.bytes()).chain([0]).collect();
+    let mut from = 0;
+    while let Some(at) = library[from..].windows(name.len()).position(|window| window == name) {
+        library[from + at + 1] = b'X';
+        from += at + name.len();
+    }
+}
+
+/// Cargo puts the libraries of a dependency into `deps`, where the tests are and beside which the programs are.
+fn find(name: &str) -> io::Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    let beside = program.parent().unwrap_or(Path::new("."));
+    let candidates = [beside.join("deps").join(name), beside.join(name)];
+    let not_built = || io::Error::new(io::ErrorKind::NotFound, format!("{name} is not beside {}", program.display()));
+    candidates.into_iter().find(|path| path.exists()).ok_or_else(not_built)
+}

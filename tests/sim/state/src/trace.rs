@@ -1,0 +1,59 @@
+//! Every change of a GPU's memory, in order: what proves that memory was never let go for an instant.
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use crate::layout::{Gpu, TRACED};
+use crate::map::State;
+
+/// A process's memory on a GPU changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Event {
+    /// On the monotonic clock.
+    pub at_ns: u64,
+    pub pid: u32,
+    /// What the process holds there since.
+    pub holds: u64,
+    /// What all processes hold there since.
+    pub used: u64,
+}
+
+impl State {
+    /// How many changes the GPU has seen: where a later [`State::trace`] begins.
+    pub fn traced(&self, gpu: usize) -> u64 {
+        self.gpus[gpu].traced.load(Acquire)
+    }
+
+    /// The changes since the count `from`; `None` if the oldest of them are already forgotten.
+    pub fn trace(&self, gpu: usize, from: u64) -> Option<Vec<Event>> {
+        let to = self.traced(gpu);
+        let events = (from..to).map(|number| {
+            let slot = &self.gpus[gpu].trace[number as usize % TRACED];
+            Event {
+                at_ns: slot.at_ns.load(Relaxed),
+                pid: slot.pid.load(Relaxed) as u32,
+                holds: slot.holds.load(Relaxed),
+                used: slot.used.load(Relaxed),
+            }
+        });
+        let events = events.collect();
+        (self.traced(gpu) - from <= TRACED as u64).then_some(events)
+    }
+
+    pub(crate) fn record(&self, gpu: &Gpu, pid: u32, holds: u64, used: u64) {
+        let number = gpu.traced.load(Relaxed);
+        let slot = &gpu.trace[number as usize % TRACED];
+        slot.at_ns.store(now_ns(), Relaxed);
+        slot.pid.store(pid.into(), Relaxed);
+        slot.holds.store(holds, Relaxed);
+        slot.used.store(used, Relaxed);
+        gpu.traced.store(number + 1, Release);
+    }
+}
+
+/// The monotonic clock, which all processes share.
+pub(crate) fn now_ns() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the structure is live.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
