@@ -2,6 +2,7 @@
 
 mod describe;
 mod events;
+mod following;
 mod plan;
 mod reports;
 mod resize;

@@ -5,30 +5,42 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::balloon::{Balloon, Space, Step};
 use crate::gpu::{CallError, Context, Contextless, Device, Memory};
+use crate::holder::following::Following;
 use crate::holder::reports::Reports;
 use crate::units::ByteSize;
-
-/// How long freed memory of the job is left to it before the balloon takes it back. Jobs often free and allocate anew.
-const HYSTERESIS: Duration = Duration::from_millis(50);
 
 /// What a worker is told.
 pub enum Order {
     /// Bring the reservation to `target`; answered with [`Report::Held`] or [`Report::Short`].
     Reserve { target: ByteSize, chunk_size: ByteSize, on_short: OnShort },
-    /// The job's processes hold this much in all; the balloon follows.
-    JobHolds(ByteSize),
-    /// The driver refused the job this much: free the best fitting chunk.
-    GiveWay { size: ByteSize, reply: SyncSender<Option<Yielded>> },
+    /// What the job's processes hold; the balloon follows.
+    JobHolds(JobUse),
+    /// The driver refused the job `size` bytes (zero: nobody knows how many): free as little as makes room for them. What
+    /// is freed is the job's until [`Order::Settled`].
+    GiveWay { size: ByteSize, reply: Reply<Yielded> },
+    /// The job has allocated what way was given to, or has given up.
+    Settled(JobUse),
     /// Tell the memory and the balloon in one transaction.
-    View { reply: SyncSender<Option<View>> },
+    View { reply: Reply<View> },
     /// Free everything and end; answered with [`Report::Deflated`].
     Deflate,
+}
+
+/// Takes the answer to an order, on the worker's thread: so it must not block. `None`: the driver does not tell.
+pub type Reply<T> = Box<dyn FnOnce(Option<T>) + Send>;
+
+/// What the job has of its reservation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct JobUse {
+    pub holds: ByteSize,
+    /// What it may take without being able to wait for the balloon to give way. Kept free for it on a full GPU.
+    pub headroom: ByteSize,
 }
 
 /// What a balloon's memory stands on.
@@ -68,8 +80,8 @@ pub enum Report {
 #[derive(Debug, Clone, Copy)]
 pub struct Yielded {
     pub freed: ByteSize,
-    pub left: ByteSize,
-    pub free: ByteSize,
+    /// Whether there is reason for the job to try again.
+    pub is_worth_a_try: bool,
 }
 
 /// A GPU's memory, the balloon on it and its reservation at one instant.
@@ -122,7 +134,7 @@ impl Worker {
     /// The GPU's memory and the balloon on it; `None` when the driver or the worker does not tell.
     pub fn view(&self) -> Option<View> {
         let (reply, view) = std::sync::mpsc::sync_channel(1);
-        self.tell(Order::View { reply });
+        self.tell(Order::View { reply: Box::new(move |view| drop(reply.send(view))) });
         view.recv().ok().flatten()
     }
 
@@ -161,7 +173,7 @@ impl Ties<'_> {
                     gauge: self.gauge,
                     balloon: Balloon::new(space),
                     reservation: ByteSize::ZERO,
-                    job: ByteSize::ZERO,
+                    following: Following::default(),
                     task: Task::Idle,
                 };
                 bench.obey_all(self.orders)
@@ -175,27 +187,27 @@ impl Ties<'_> {
 }
 
 /// What the worker does when it has no orders.
-enum Task {
+pub(super) enum Task {
     Idle,
     /// Grow to the target; `before` is the reservation to go back to.
     Reserve {
         before: ByteSize,
         on_short: OnShort,
     },
-    /// Take back what the job has freed, once `at` has come.
-    Refill {
+    /// Bring the balloon to its target, which a job changes, once `at` has come.
+    Follow {
         at: Instant,
     },
 }
 
-struct Bench<'a, S: Space> {
+pub(super) struct Bench<'a, S: Space> {
     index: usize,
     reports: &'a Reports,
     gauge: &'a Gauge,
-    balloon: Balloon<S>,
-    reservation: ByteSize,
-    job: ByteSize,
-    task: Task,
+    pub(super) balloon: Balloon<S>,
+    pub(super) reservation: ByteSize,
+    pub(super) following: Following,
+    pub(super) task: Task,
 }
 
 impl<S: Space> Bench<'_, S> {
@@ -208,12 +220,15 @@ impl<S: Space> Bench<'_, S> {
                     TryRecvError::Empty => RecvTimeoutError::Timeout,
                     TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
                 }),
-                Task::Refill { at } => orders.recv_timeout(at.saturating_duration_since(Instant::now())),
+                Task::Follow { at } => orders.recv_timeout(at.saturating_duration_since(Instant::now())),
             };
             match order {
                 Ok(Order::Deflate) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(order) => self.obey(order),
-                Err(RecvTimeoutError::Timeout) => self.step(),
+                Err(RecvTimeoutError::Timeout) => match self.task {
+                    Task::Reserve { before, on_short } => self.reserve(before, on_short),
+                    Task::Follow { .. } | Task::Idle => self.catch_up(),
+                },
             }
             self.show();
         }
@@ -238,35 +253,31 @@ impl<S: Space> Bench<'_, S> {
                     self.report(outcome.map_or_else(Report::Failed, |()| Report::Held));
                 }
             }
-            Order::JobHolds(job) => {
-                self.job = job;
-                self.follow_job();
-            }
-            Order::GiveWay { size, reply } => {
-                let _ = reply.send(self.give_way(size));
-            }
+            Order::JobHolds(job) => self.follow(job),
+            Order::GiveWay { size, reply } => reply(self.give_way(size)),
+            Order::Settled(job) => self.settle(job),
             Order::View { reply } => {
                 let view = self.balloon.memory().ok().map(|memory| View {
                     memory,
                     balloon: self.balloon.allocated(),
-                    job: self.job,
+                    job: self.following.job.holds,
                     reservation: self.reservation,
                 });
-                let _ = reply.send(view);
+                reply(view);
             }
             Order::Deflate => {}
         }
     }
 
-    /// One chunk towards the target.
-    fn step(&mut self) {
-        match (self.balloon.inflate_step(), &self.task) {
-            (Ok(Step::Grew), _) => {}
-            (Ok(Step::Full), Task::Reserve { .. }) => {
+    /// One chunk towards the reservation.
+    fn reserve(&mut self, before: ByteSize, on_short: OnShort) {
+        match self.balloon.inflate_step() {
+            Ok(Step::Grew) => {}
+            Ok(Step::Full) => {
                 self.task = Task::Idle;
                 self.report(Report::Held);
             }
-            (Ok(Step::Short(missing)), &Task::Reserve { before, on_short }) => {
+            Ok(Step::Short(missing)) => {
                 let free = self.balloon.memory().map_or(ByteSize::ZERO, |memory| memory.free);
                 match on_short {
                     OnShort::GiveBack => self.give_back(before),
@@ -274,15 +285,9 @@ impl<S: Space> Bench<'_, S> {
                 }
                 self.report(Report::Short { missing, free });
             }
-            (Err(error), Task::Reserve { .. }) => {
+            Err(error) => {
                 self.task = Task::Idle;
                 self.report(Report::Failed(error));
-            }
-            // What another process took meanwhile is tried for again when the job's use next changes.
-            (Ok(Step::Full | Step::Short(_)), _) => self.task = Task::Idle,
-            (Err(error), _) => {
-                tracing::warn!(%error, "balloon not inflated again");
-                self.task = Task::Idle;
             }
         }
     }
@@ -297,33 +302,7 @@ impl<S: Space> Bench<'_, S> {
 
     fn aim(&mut self, reservation: ByteSize) {
         self.reservation = reservation;
-        self.balloon.set_target(reservation.saturating_sub(self.job));
-    }
-
-    fn follow_job(&mut self) {
-        self.aim(self.reservation);
-        if matches!(self.task, Task::Reserve { .. }) {
-            return;
-        }
-        if self.balloon.allocated() >= self.balloon.target() {
-            self.task = Task::Idle;
-            if let Err(error) = self.balloon.deflate_whole_chunks() {
-                tracing::warn!(%error, "balloon not deflated");
-            }
-        } else if matches!(self.task, Task::Idle) {
-            self.task = Task::Refill { at: Instant::now() + HYSTERESIS };
-        }
-    }
-
-    fn give_way(&mut self, size: ByteSize) -> Option<Yielded> {
-        let free = self.balloon.memory().ok()?.free;
-        let freed = if size > self.balloon.allocated().saturating_add(free) {
-            // It cannot fit even in an empty balloon's place: freeing would only lose memory to others.
-            ByteSize::ZERO
-        } else {
-            self.balloon.give_way(size).ok()?
-        };
-        Some(Yielded { freed, left: self.balloon.allocated(), free: self.balloon.memory().ok()?.free })
+        self.balloon.set_target(self.share());
     }
 
     /// Reports, the gauge being up to date before anyone reads it.
@@ -336,7 +315,7 @@ impl<S: Space> Bench<'_, S> {
         self.gauge.allocated.store(self.balloon.allocated().bytes(), Ordering::Relaxed);
         self.gauge.chunks.store(self.balloon.count() as u64, Ordering::Relaxed);
         self.gauge.target.store(self.reservation.bytes(), Ordering::Relaxed);
-        self.gauge.job.store(self.job.bytes(), Ordering::Relaxed);
+        self.gauge.job.store(self.following.job.holds.bytes(), Ordering::Relaxed);
         self.gauge.chunk_size.store(self.balloon.chunk_size().bytes(), Ordering::Relaxed);
     }
 }

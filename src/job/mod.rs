@@ -22,7 +22,7 @@ use rustix::process::{Pid, WaitId, WaitIdOptions};
 use crate::signals::Received;
 pub use descriptors::Inherited;
 pub use ended::Ended;
-pub use family::{Mark, Relative};
+pub use family::{Kin, Mark, Relative};
 pub use spawn::{SpawnError, Spec};
 
 /// `si_code` of a signal sent with `sigqueue` (sigaction(2)).

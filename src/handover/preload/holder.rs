@@ -3,8 +3,8 @@
 use core::sync::atomic::Ordering::{Relaxed, Release};
 
 use crate::protocol::{
-    Answer, Config, HELLO, MAGIC, MAX_GPUS, MAX_SLOTS, NEED, PATH, PATIENCE_SECONDS, Page, Request, Slot, Uuid, VIEW,
-    VIEW_RAW, Welcome,
+    Answer, Config, HELLO, MAGIC, MAX_GPUS, MAX_SLOTS, NEED, PATH, PATIENCE_SECONDS, PATIENT, Page, Request, Slot,
+    Uuid, VIEW, VIEW_RAW, Welcome,
 };
 use crate::system::{self, Futex, Socket};
 
@@ -87,8 +87,14 @@ pub fn memory(gpu: Uuid) -> Option<Answer> {
 }
 
 fn ask(socket: &Socket, request: &Request) -> Option<Answer> {
-    let mut answer = Answer::default();
-    (socket.send(request) && socket.receive(&mut answer).is_some()).then_some(answer)
+    let mut answer = Answer { yes: PATIENT, ..Answer::default() };
+    if !socket.send(request) {
+        return None;
+    }
+    while answer.yes == PATIENT {
+        socket.receive(&mut answer)?;
+    }
+    Some(answer)
 }
 
 /// One process's turn on a GPU, from the driver's refusal until what it needed is allocated and counted. Nothing is asked

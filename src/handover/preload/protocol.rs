@@ -99,7 +99,7 @@ pub struct Welcome {
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub struct Answer {
-    /// Not 0: to `NEED`, that trying again may help; to `VIEW`, that the numbers below are right.
+    /// 1: to `NEED`, that trying again may help; to `VIEW`, that the numbers below are right. Else 0 or [`PATIENT`].
     pub yes: u32,
     pub padding: u32,
     pub free: u64,
@@ -109,11 +109,25 @@ pub struct Answer {
     pub reservation: u64,
 }
 
+/// To `NEED`: there is nothing to report yet but that the holder is alive; the answer is still to come.
+pub const PATIENT: u32 = 2;
+
 /// Types that go over the socket as they lie in memory.
 ///
 /// # Safety
 /// Every pattern of bits is a value, and there is no padding.
-pub unsafe trait Packet: Copy {}
+pub unsafe trait Packet: Copy {
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: the value's own bytes, all of which are initialised because there is no padding.
+        unsafe { core::slice::from_raw_parts(core::ptr::from_ref(self).cast(), size_of::<Self>()) }
+    }
+
+    /// `None` for a packet of another length.
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        // SAFETY: as many bytes as the value has, and any are a value.
+        (bytes.len() == size_of::<Self>()).then(|| unsafe { bytes.as_ptr().cast::<Self>().read_unaligned() })
+    }
+}
 
 // SAFETY: integers and arrays of them; `padding` fills the only gap.
 unsafe impl Packet for Request {}

@@ -35,7 +35,15 @@ pub const HOOKS: &[&Hook] = &[
     &GRAPH_LAUNCH_PER_THREAD,
 ];
 
+/// Says hello beforehand: NVML may show the context, and to whom it belongs, before the driver has finished it.
+fn say_hello() {
+    if let Some(state) = state() {
+        state.membership();
+    }
+}
+
 fn create(device: i32, call: impl FnMut() -> Status) -> Status {
+    say_hello();
     let mut turn = Turn::default();
     let status = insist(&mut turn, || driver::uuid(device), 0, call);
     if status == SUCCESS {
@@ -62,6 +70,7 @@ fn news() {
 hook! {
     PRIMARY_RETAIN = c"cuDevicePrimaryCtxRetain", c"cuDevicePrimaryCtxRetain", (7000, NEWEST), false;
     fn cuDevicePrimaryCtxRetain(context: *mut u64, device: i32) |real| {
+        say_hello();
         let mut turn = Turn::default();
         let status = insist(&mut turn, || driver::uuid(device), 0, || real(context, device));
         if status == SUCCESS {
