@@ -36,10 +36,10 @@ complete -c gpu-balloon -n "__fish_gpu_balloon_needs_command" -f -a "release" -d
 complete -c gpu-balloon -n "__fish_gpu_balloon_needs_command" -f -a "doctor" -d 'Check the driver, the GPUs and the permissions'
 complete -c gpu-balloon -n "__fish_gpu_balloon_needs_command" -f -a "completions" -d 'Print the completions for a shell'
 complete -c gpu-balloon -n "__fish_gpu_balloon_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -s g -l gpu -d 'On these GPUs: 0 | 0,1 | 0-3 | all | any:2 | GPU-UUID | MIG-UUID | PCI-ID' -r
-complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -s r -l reserve -d 'On each GPU: 2GB | 50% | 80%total | all | all-2GB | auto | 4GB,2GB | 0=4GB,1=2GB' -r
+complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -s g -l gpu -d 'GPUs: 0,1 | 0-3 | all | any:2 | GPU-UUID | PCI-ID' -r
+complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -s r -l reserve -d 'Size: 2GB | 50% | all-2GB | 4GB,2GB' -r
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -l chunk-size -d 'Allocate in chunks of this size' -r
-complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -s t -l timeout -d 'End the reservation after this time, such as 90s or 2h30m' -r
+complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -s t -l timeout -d 'End the reservation after TIME, such as 90s or 2h30m' -r
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -s w -l wait -d 'Wait until the whole request fits, at most this long' -r
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -s n -l name -d 'Name the balloon; without it, its name is the pid' -r
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -l reason -d 'Say what the memory is for; `status` shows it' -r
@@ -47,17 +47,17 @@ complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -l ready-f
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -l until-exit -d 'End when the process PID ends' -r
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -l greedy -d 'Take what is free now and grow to the whole request'
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -l best-effort -d 'Keep what fits instead of all or nothing'
-complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -l contextless -d 'Hold without a CUDA context: no overhead and no power, but nvidia-smi names no process for the memory'
+complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -l contextless -d 'Hold without a CUDA context, at no overhead'
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -l json -d 'Print results as JSON'
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -l if-absent -d 'Do nothing, and succeed, when --name already holds'
-complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -s d -l detach -d 'Return once the memory is held; hold it in the background'
+complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -s d -l detach -d 'Return once it is held; hold it in the background'
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -s v -l verbose -d 'Say more; twice for details'
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -s q -l quiet -d 'Say nothing but errors'
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -s g -l gpu -d 'On these GPUs: 0 | 0,1 | 0-3 | all | any:2 | GPU-UUID | MIG-UUID | PCI-ID' -r
-complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -s r -l reserve -d 'On each GPU: 2GB | 50% | 80%total | all | all-2GB | auto | 4GB,2GB | 0=4GB,1=2GB' -r
+complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -s g -l gpu -d 'GPUs: 0,1 | 0-3 | all | any:2 | GPU-UUID | PCI-ID' -r
+complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -s r -l reserve -d 'Size: 2GB | 50% | all-2GB | 4GB,2GB' -r
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -l chunk-size -d 'Allocate in chunks of this size' -r
-complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -s t -l timeout -d 'End the reservation after this time, such as 90s or 2h30m' -r
+complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -s t -l timeout -d 'End the reservation after TIME, such as 90s or 2h30m' -r
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -s w -l wait -d 'Wait until the whole request fits, at most this long' -r
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -s n -l name -d 'Name the balloon; without it, its name is the pid' -r
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -l reason -d 'Say what the memory is for; `status` shows it' -r
@@ -72,7 +72,7 @@ raw\t'What the driver says'"
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -l summary -d 'At the end, report the command\'s peak and the right --reserve' -r -F
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -l greedy -d 'Take what is free now and grow to the whole request'
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -l best-effort -d 'Keep what fits instead of all or nothing'
-complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -l contextless -d 'Hold without a CUDA context: no overhead and no power, but nvidia-smi names no process for the memory'
+complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -l contextless -d 'Hold without a CUDA context, at no overhead'
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -l json -d 'Print results as JSON'
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -l keep-visible -d 'Leave CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER as they are'
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -s v -l verbose -d 'Say more; twice for details'

@@ -79,22 +79,22 @@ pub enum Command {
 /// What `hold` and `run` have in common.
 #[derive(Debug, Args)]
 pub struct Reservation {
-    /// On these GPUs: 0 | 0,1 | 0-3 | all | any:2 | GPU-UUID | MIG-UUID | PCI-ID
+    /// GPUs: 0,1 | 0-3 | all | any:2 | GPU-UUID | PCI-ID
     ///
     /// An index is a CUDA ordinal in PCI bus order within CUDA_VISIBLE_DEVICES; with that variable unset, it is
-    /// nvidia-smi's. A UUID may be shortened to a prefix that no other GPU has. `any:2` takes the two GPUs with the most
+    /// nvidia-smi's. A UUID, of a GPU or of a MIG instance, may be shortened to a prefix that no other has. `any:2` takes the two GPUs with the most
     /// free memory that can take the request. May be repeated. Without it: every GPU in CUDA_VISIBLE_DEVICES when that is
     /// set, else GPU 0.
     #[arg(short, long, value_name = "LIST", env = "GPU_BALLOON_GPU")]
     pub gpu: Vec<String>,
 
-    /// On each GPU: 2GB | 50% | 80%total | all | all-2GB | auto | 4GB,2GB | 0=4GB,1=2GB
+    /// Size: 2GB | 50% | all-2GB | 4GB,2GB
     ///
     /// Units are 1024-based (1 GB is 1024 MB); a whole number without a unit is MB, a number with a dot and no unit a
-    /// fraction of the free memory. `50%` is a share of the GPU's free memory, `80%total` of all its memory; `all-2GB`
-    /// leaves 2 GB free. `auto` goes by how busy the GPU is: 90% of free below 20% utilization, 60% below 50%, else 30%.
-    /// One size serves every GPU; a list has one for each, in the order of --gpu or by GPU. Sizes round up to the
-    /// driver's granularity of 2 MB.
+    /// fraction of the free memory. `50%` is a share of the GPU's free memory, `80%total` of all its memory; `all` is
+    /// everything that is free, `all-2GB` leaves 2 GB. `auto` goes by how busy the GPU is: 90% of free below 20%
+    /// utilization, 60% below 50%, else 30%. One size serves every GPU; a list has one for each, in the order of --gpu
+    /// (`4GB,2GB`) or by GPU (`0=4GB,1=2GB`). Sizes round up to the driver's granularity of 2 MB.
     #[arg(
         short,
         long,
@@ -117,7 +117,7 @@ pub struct Reservation {
     )]
     pub chunk_size: ByteSize,
 
-    /// End the reservation after this time, such as 90s or 2h30m
+    /// End the reservation after TIME, such as 90s or 2h30m
     ///
     /// A number alone is in seconds. A command under `run` goes on without its reservation.
     #[arg(short, long, value_name = "TIME", env = "GPU_BALLOON_TIMEOUT", value_parser = duration)]
@@ -150,11 +150,12 @@ pub struct Reservation {
     #[arg(long, env = "GPU_BALLOON_BEST_EFFORT", value_parser = FalseyValueParser::new())]
     pub best_effort: bool,
 
-    /// Hold without a CUDA context: no overhead and no power, but nvidia-smi names no process for the memory
+    /// Hold without a CUDA context, at no overhead
     ///
     /// A context costs device memory of its own, keeps the GPU's clocks up, and wakes a thread of the driver ten times a
-    /// second. Without one the memory is held just as firmly; `gpu-balloon status` still tells who holds it. Needs NVML.
-    #[arg(long, env = "GPU_BALLOON_CONTEXTLESS")]
+    /// second. Without one the memory is held just as firmly, but nvidia-smi names no process for it; `gpu-balloon status`
+    /// does. Needs NVML.
+    #[arg(long, env = "GPU_BALLOON_CONTEXTLESS", value_parser = FalseyValueParser::new())]
     pub contextless: bool,
 
     /// Write the ready line to file descriptor N too
@@ -175,7 +176,7 @@ pub struct Hold {
     #[arg(long, requires = "name")]
     pub if_absent: bool,
 
-    /// Return once the memory is held; hold it in the background
+    /// Return once it is held; hold it in the background
     ///
     /// Errors and exit codes are those of a `hold` in the foreground. The holder outlives the shell and keeps no terminal
     /// or pipe open; what it has to say later goes to a log, which `status` names.

@@ -9,6 +9,7 @@ mod gpu;
 mod handover;
 mod holder;
 mod job;
+mod line;
 mod logging;
 mod process;
 mod report;

@@ -8,6 +8,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::unistd::{Uid, User};
 
+/// How many characters of a command line go into a message.
+const LONGEST: usize = 80;
+
 /// A process as far as the system shows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Process {
@@ -58,7 +61,11 @@ impl Processes {
 /// A suffix that tells whose process this is and what it runs: ` (alice: python train.py)`. Empty if nothing is known.
 pub fn describe(pid: u32) -> String {
     let process = Processes::default().look_up(pid);
-    match (process.user, process.command) {
+    let command = process.command.map(|command| match command.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}...", &command[..end]),
+        None => command,
+    });
+    match (process.user, command) {
         (Some(user), Some(command)) => format!(" ({user}: {command})"),
         (Some(one), None) | (None, Some(one)) => format!(" ({one})"),
         (None, None) => String::new(),

@@ -1,6 +1,7 @@
 //! The command line as clap runs it: the types of `cli.rs`, and below them what is derived rather than written down twice.
 
-use clap::{CommandFactory, FromArgMatches};
+use clap::builder::Resettable;
+use clap::{Arg, CommandFactory, FromArgMatches};
 use clap_complete::Shell;
 
 use crate::cli::Cli;
@@ -21,9 +22,15 @@ pub fn command() -> clap::Command {
 /// # Errors
 /// It asks for help or the version, or it is wrong.
 pub fn read() -> Result<Cli, clap::Error> {
-    let mut command = command();
+    let mut command = command().mut_subcommands(|verb| verb.mut_args(without_empty_variable));
     let matches = command.try_get_matches_from_mut(std::env::args_os())?;
     Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+}
+
+/// An empty variable says nothing, as with most programs: `GPU_BALLOON_GPU= gpu-balloon hold`.
+fn without_empty_variable(option: Arg) -> Arg {
+    let is_empty = |name| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    if option.get_env().is_some_and(is_empty) { option.env(Resettable::Reset) } else { option }
 }
 
 /// The completions for `shell`.
@@ -51,5 +58,5 @@ fn variables(verb: &clap::Command) -> String {
     if names.is_empty() {
         return String::new();
     }
-    format!("Environment: {} stand for the options of the same name.", names.join(", "))
+    format!("Environment: {} each stand for the option of its name.", names.join(", "))
 }

@@ -12,6 +12,7 @@ use clap_mangen::roff::{Roff, bold, roman};
 use crate::cli::command::{self, command};
 use crate::cli::manual::{Part, sections};
 use crate::cli::shells::output_of;
+use crate::exit::Exit;
 
 const SOURCE: &str = concat!("gpu-balloon ", env!("CARGO_PKG_VERSION"));
 
@@ -177,4 +178,14 @@ fn man_pages_pass_mandocs_lint() {
     let Some(lint) = output_of(&mut mandoc) else { return };
     assert_eq!(String::from_utf8_lossy(&lint.stdout), "");
     assert!(lint.status.success());
+}
+
+#[test]
+fn the_readme_tells_the_exit_codes_in_the_same_words() {
+    let readme = include_str!("../../README.md");
+    let table = Exit::COMMON.map(|exit| format!("| {} | {} |", exit as u8, exit.meaning()));
+    let run = Exit::OF_RUN.map(|exit| format!("{}: {}", exit as u8, exit.meaning()));
+    for told in table.iter().chain(&run) {
+        assert!(readme.replace('\n', " ").contains(told.as_str()), "no `{told}` in the README");
+    }
 }

@@ -92,7 +92,7 @@ fn environment(verb: Option<&str>) -> Vec<Part> {
         "Which GPUs there are, as for every CUDA program; indices count within it. CUDA_DEVICE_ORDER is taken to be \
          PCI_BUS_ID.",
     );
-    let mut parts: Vec<Part> = verb.map(stand_ins).unwrap_or_default();
+    let mut parts: Vec<Part> = verb.and_then(stand_ins).into_iter().collect();
     match verb {
         None => parts.extend([
             item("GPU_BALLOON_LOG", "What to log on standard error, such as debug; outdoes -v and -q."),
@@ -126,14 +126,11 @@ fn environment(verb: Option<&str>) -> Vec<Part> {
 }
 
 /// The variables that stand for options.
-fn stand_ins(verb: &str) -> Vec<Part> {
+fn stand_ins(verb: &str) -> Option<Part> {
     let command = command();
-    let Some(verb) = command.find_subcommand(verb) else { return Vec::new() };
-    let stand_in = |option: &clap::Arg| {
-        let (variable, option) = (option.get_env()?.to_string_lossy().into_owned(), option.get_long()?);
-        Some(Part::Item(variable, format!("Stands for --{option}.")))
-    };
-    verb.get_arguments().filter_map(stand_in).collect()
+    let options = command.find_subcommand(verb)?.get_arguments();
+    let names: Vec<_> = options.filter_map(|option| Some(option.get_env()?.to_str()?.to_owned())).collect();
+    (!names.is_empty()).then(|| Part::Item(names.join(", "), "Each stands for the option of its name.".to_owned()))
 }
 
 fn files(verb: Option<&str>) -> Vec<Part> {

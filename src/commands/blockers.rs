@@ -9,7 +9,9 @@ use crate::units::ByteSize;
 /// The failure for `error`, with the processes in the way.
 pub fn named(error: HolderError) -> Failure {
     let short: Vec<(u32, GpuUuid)> = match &error {
-        HolderError::NotAvailable(shortfalls) => shortfalls.iter().map(|short| (short.ordinal, short.uuid)).collect(),
+        HolderError::NotAvailable(shortfalls) | HolderError::NotInTime { shortfalls, .. } => {
+            shortfalls.iter().map(|short| (short.ordinal, short.uuid)).collect()
+        }
         HolderError::Gpu { ordinal, uuid, source }
             if source.error.is_out_of_memory() || source.error.is_unavailable() =>
         {

@@ -5,6 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
@@ -29,8 +30,11 @@ pub fn is_child() -> bool {
 /// The program cannot start itself again.
 pub fn start() -> Result<ExitCode, Failure> {
     let failed = |error: io::Error| Failure::new(Exit::Failed, error).context("cannot start the detached holder");
+    let mut words = std::env::args_os();
     let mut child = Command::new("/proc/self/exe")
-        .args(std::env::args_os().skip(1))
+        // What `status` and `ps` show is what was typed.
+        .arg0(words.next().unwrap_or_else(|| "gpu-balloon".into()))
+        .args(words)
         .env(VARIABLE, "1")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

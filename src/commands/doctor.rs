@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use crate::cli;
 use crate::commands::Failure;
 use crate::commands::machine::{Machine, NoGpus, Reading};
+use crate::commands::output::{look, print};
 use crate::commands::plan::visible_devices;
-use crate::commands::status::{look, print};
 use crate::control::directory::RuntimeDirectory;
 use crate::exit::Exit;
 use crate::gpu::{CallError, ComputeMode, Device, Driver, Kind, Nvml, VisibleDevices};
@@ -153,7 +153,7 @@ impl From<&Reading> for Examined {
             gpu_id: None,
             nvml_index: gpu.index,
             uuid: gpu.known.id(),
-            pci_bus_id: Some(gpu.known.pci_bus_id.clone()),
+            pci_bus_id: gpu.pci_bus_id(),
             name: gpu.name.clone(),
             total_bytes: gpu.memory.map(|memory| memory.total),
             free_bytes: gpu.memory.map(|memory| memory.free),

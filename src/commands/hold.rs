@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use crate::cli;
 use crate::commands::announce::Announcement;
 use crate::commands::failure::Failure;
-use crate::commands::plan::{Planned, plan};
+use crate::commands::plan::{Planned, chosen, plan};
 use crate::commands::{blockers, detach, talk};
 use crate::control::registry::RegistryError;
 use crate::exit::Exit;
@@ -42,7 +42,7 @@ impl cli::Hold {
         for shortfall in &shortfalls {
             talk::say(quiet, format_args!("holding less than asked: {shortfall}"));
         }
-        announcement.ready(&holder, &gpus);
+        announcement.ready(&holder, &chosen(&gpus, &holder));
         if let Some(child) = &child {
             child.let_go();
         }

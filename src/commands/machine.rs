@@ -29,7 +29,7 @@ impl From<NoGpus> for Failure {
     fn from(error: NoGpus) -> Self {
         let hint = match &error {
             NoGpus::Nvml(NvmlError::NoLibrary(_)) => {
-                "install the NVIDIA driver, or start the container with the GPUs (docker run --gpus all)"
+                "install the NVIDIA driver; a container needs --gpus, and `utility` in NVIDIA_DRIVER_CAPABILITIES"
             }
             NoGpus::Nvml(error) if error.is_mismatch() => {
                 "the kernel module is of another version than the library; reboot after a driver update"
@@ -115,6 +115,10 @@ impl Reading {
             processes: nvml.processes(uuid).unwrap_or_default(),
             known,
         }
+    }
+
+    pub fn pci_bus_id(&self) -> Option<String> {
+        Some(self.known.pci_bus_id.clone()).filter(|bus_id| !bus_id.is_empty())
     }
 
     /// One of which NVML tells nothing more.

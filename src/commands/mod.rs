@@ -9,12 +9,14 @@ mod failure;
 mod hold;
 mod holders;
 mod machine;
+mod output;
 mod plan;
 mod release;
 mod resize;
 mod status;
 mod talk;
 pub mod usage;
+mod waiting_line;
 
 use std::process::ExitCode;
 

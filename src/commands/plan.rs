@@ -1,24 +1,32 @@
 //! From the options of `hold` and `run` to the holder's plan: names resolved to GPUs, sizes to amounts. Touches no device
 //! memory.
 
-use crate::cli::Reservation;
+use std::time::Instant;
+
+use crate::cli::{Patience, Reservation};
 use crate::commands::failure::{Failure, no_gpu_hint};
 use crate::control::name::Name;
 use crate::exit::Exit;
 use crate::gpu::{CallError, ComputeMode, Device, Driver, DriverError, GpuSelector, Kind, Known, Nvml, SelectError};
 use crate::gpu::{Selection, VISIBLE_DEVICES, Visibility, Visible, VisibleDevices};
 use crate::holder::worker::{Backing, OnShort};
-use crate::holder::{Plan, Wanted};
-use crate::units::{Amount, ByteSize};
+use crate::holder::{Gpus, Holder, Manner, Plan, Waiting, Wanted};
+use crate::units::{Amount, ByteSize, PerGpu, ReserveSpec};
 
-/// A plan, and the chosen GPUs as the caller names them.
+/// A plan, and the GPUs that it may use, as the caller names them.
 pub struct Planned {
     pub plan: Plan,
     pub gpus: Vec<Visible>,
 }
 
+/// The holder's GPUs as the caller names them, in the order of the request.
+pub fn chosen(gpus: &[Visible], holder: &Holder) -> Vec<Visible> {
+    holder.gpus().filter_map(|uuid| gpus.iter().find(|gpu| gpu.known.uuid == uuid).cloned()).collect()
+}
+
 /// Turns the options into a plan for a holder that runs `command`.
 pub fn plan(options: &Reservation, command: String) -> Result<Planned, Failure> {
+    let waiting = waiting(options);
     let name = options.name.as_deref().map(str::parse::<Name>).transpose().map_err(Failure::usage)?;
     if options.chunk_size.is_zero() {
         return Err(Failure::usage(anyhow::anyhow!("a chunk of no size: write `--chunk-size 100MB`")));
@@ -26,21 +34,10 @@ pub fn plan(options: &Reservation, command: String) -> Result<Planned, Failure> 
     let selectors = selectors(&options.gpu)?;
     let driver = Driver::load()?;
     let devices = driver.devices()?;
-    let selection = select(&devices, &selectors)?;
-    let gpus = match selection {
-        Selection::These(gpus) => gpus,
-        Selection::Any { count, among } => most_free(count, among)?,
+    let (wanted, gpus) = match select(&devices, &selectors)? {
+        Selection::These(gpus) => (these(&options.reserve, &gpus, &devices)?, gpus),
+        Selection::Any { count, among } => (any(&options.reserve, count, &among, &devices)?, among),
     };
-    let amounts = options.reserve.per_gpu(&gpus).map_err(Failure::usage)?;
-    let nvml = amounts.contains(&Amount::Auto).then(Nvml::open).and_then(Result::ok);
-    let mut wanted = Vec::new();
-    for (gpu, amount) in gpus.iter().zip(amounts) {
-        let device = devices.iter().find(|device| device.ordinal == gpu.ordinal).ok_or_else(|| no_gpu(&gpu.known))?;
-        refuse_mode(device)?;
-        refuse_more_than_total(device, amount)?;
-        let utilization = nvml.as_ref().and_then(|nvml| nvml.utilization(device.uuid).ok());
-        wanted.push(Wanted { device: device.clone(), amount, utilization });
-    }
     let plan = Plan {
         name,
         reason: options.reason.clone(),
@@ -49,10 +46,65 @@ pub fn plan(options: &Reservation, command: String) -> Result<Planned, Failure> 
         backing: if options.contextless { Backing::Contextless } else { Backing::Context },
         chunk_size: options.chunk_size,
         on_short: if options.best_effort { OnShort::Keep } else { OnShort::GiveBack },
+        waiting,
         timeout: options.timeout,
         log: None,
     };
     Ok(Planned { plan, gpus })
+}
+
+/// `--wait` counts from here.
+fn waiting(options: &Reservation) -> Option<Waiting> {
+    let until = match options.wait {
+        Some(Patience::For(time)) => Instant::now().checked_add(time),
+        Some(Patience::Forever) | None => None,
+    };
+    let manner = if options.greedy { Manner::PieceByPiece } else { Manner::AllAtOnce };
+    (options.greedy || options.wait.is_some()).then_some(Waiting { manner, until })
+}
+
+fn these(reserve: &ReserveSpec, gpus: &[Visible], devices: &[Device]) -> Result<Gpus, Failure> {
+    let amounts = reserve.per_gpu(gpus).map_err(Failure::usage)?;
+    let nvml = amounts.contains(&Amount::Auto).then(Nvml::open).and_then(Result::ok);
+    let wish = |(gpu, amount): (&Visible, Amount)| {
+        let wanted = wanted(gpu, amount, devices)?;
+        let utilization = nvml.as_ref().and_then(|nvml| nvml.utilization(gpu.known.uuid).ok());
+        Ok(Wanted { utilization, ..wanted })
+    };
+    Ok(Gpus::These(gpus.iter().zip(amounts).map(wish).collect::<Result<_, Failure>>()?))
+}
+
+/// For any of the GPUs: sizes by GPU hold on that GPU, a list of sizes goes by the order in which they are chosen.
+fn any(reserve: &ReserveSpec, count: usize, among: &[Visible], devices: &[Device]) -> Result<Gpus, Failure> {
+    let amounts: Vec<Vec<Amount>> = match reserve {
+        PerGpu::Named(_) => {
+            let amounts = reserve.per_gpu(among).map_err(Failure::usage)?;
+            amounts.into_iter().map(|amount| vec![amount; count]).collect()
+        }
+        PerGpu::Same(_) | PerGpu::InOrder(_) => {
+            let amounts = reserve.per_gpu(&among[..count]).map_err(Failure::usage)?;
+            vec![amounts; among.len()]
+        }
+    };
+    let wishes = |(gpu, amounts): (&Visible, Vec<Amount>)| {
+        amounts.into_iter().map(|amount| wanted(gpu, amount, devices)).collect::<Result<Vec<_>, _>>()
+    };
+    let (able, unable): (Vec<_>, Vec<_>) = among.iter().zip(amounts).map(wishes).partition(Result::is_ok);
+    let able: Vec<Vec<Wanted>> = able.into_iter().filter_map(Result::ok).collect();
+    match unable.into_iter().find_map(Result::err) {
+        // A GPU that can never take it is none to choose from.
+        Some(failure) if able.len() < count => Err(failure),
+        _ => Ok(Gpus::Any(able)),
+    }
+}
+
+/// What is wanted of one GPU, unless it can never take it.
+fn wanted(gpu: &Visible, amount: Amount, devices: &[Device]) -> Result<Wanted, Failure> {
+    let device = devices.iter().find(|device| device.ordinal == gpu.ordinal).ok_or_else(|| no_gpu(&gpu.known))?;
+    refuse_mode(device)?;
+    let total = device.total()?;
+    refuse_more_than_total(device, total, amount)?;
+    Ok(Wanted { device: device.clone(), total, amount, utilization: None })
 }
 
 /// Reads `--gpu`, whose values are lists.
@@ -106,18 +158,6 @@ fn refused(selectors: &[GpuSelector], error: SelectError) -> Failure {
     }
 }
 
-/// The `count` GPUs of `among` with the most free memory, lower ordinals first among equals.
-fn most_free(count: usize, among: Vec<Visible>) -> Result<Vec<Visible>, Failure> {
-    let nvml = Nvml::open().map_err(|error| {
-        Failure::new(Exit::NoGpu, error).context("cannot tell which GPU has the most free memory").hint("name the GPUs")
-    })?;
-    let mut gpus = among;
-    gpus.sort_by_key(|gpu| std::cmp::Reverse(nvml.memory(gpu.known.uuid).map_or(ByteSize::ZERO, |memory| memory.free)));
-    gpus.truncate(count);
-    gpus.sort_by_key(|gpu| gpu.ordinal);
-    Ok(gpus)
-}
-
 fn no_gpu(known: &Known) -> Failure {
     Failure::from(DriverError::NoGpu).context(format!("{} is gone", known.uuid))
 }
@@ -135,8 +175,7 @@ fn refuse_mode(device: &Device) -> Result<(), Failure> {
 }
 
 /// What can never fit is refused before a context takes any device memory.
-fn refuse_more_than_total(device: &Device, amount: Amount) -> Result<(), Failure> {
-    let total = device.total()?;
+fn refuse_more_than_total(device: &Device, total: ByteSize, amount: Amount) -> Result<(), Failure> {
     let memory = crate::units::Memory { free: total, total, held: ByteSize::ZERO };
     match amount.resolve(&memory, None, crate::gpu::GRANULARITY) {
         Err(error) if !error.is_shortage() => Err(Failure::usage(error).context(format!("GPU {}", device.ordinal))),

@@ -4,7 +4,8 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 
-use crate::holder::{Cause, Holder, HolderError, Progress, Shortfall};
+use crate::commands::waiting_line::WaitingLine;
+use crate::holder::{Cause, Holder, HolderError, Shortfall, Watched};
 use crate::report::progress::ProgressBars;
 
 /// Says something on standard error, unless told to be quiet. A closed standard error changes nothing.
@@ -14,7 +15,7 @@ pub fn say(quiet: bool, what: fmt::Arguments<'_>) {
     }
 }
 
-/// Inflates, with a progress bar per GPU where a person watches.
+/// Inflates. Where a person watches, a line tells what it waits for, and a progress bar per GPU how far it is.
 ///
 /// # Errors
 /// As [`Holder::inflate`].
@@ -22,13 +23,28 @@ pub fn inflate(holder: &mut Holder, quiet: bool) -> Result<Vec<Shortfall>, Holde
     if quiet || !io::stderr().is_terminal() {
         return holder.inflate(None);
     }
-    let mut bars = ProgressBars::new(&holder.ordinals());
-    let outcome = holder.inflate(Some(&mut |progress: &[Progress]| {
-        for gpu in progress {
-            bars.set(gpu.ordinal, gpu.held, gpu.target);
+    let mut bars: Option<ProgressBars> = None;
+    let mut waits = WaitingLine::default();
+    let outcome = holder.inflate(Some(&mut |watched: Watched<'_>| match watched {
+        Watched::Waiting(lack) => {
+            if let Some(bars) = bars.take() {
+                bars.finish();
+            }
+            waits.show(lack);
+        }
+        Watched::Inflating(progress) => {
+            waits.end();
+            let ordinals: Vec<u32> = progress.iter().map(|gpu| gpu.ordinal).collect();
+            let bars = bars.get_or_insert_with(|| ProgressBars::new(&ordinals));
+            for gpu in progress {
+                bars.set(gpu.ordinal, gpu.held, gpu.target);
+            }
         }
     }));
-    bars.finish();
+    waits.end();
+    if let Some(bars) = bars {
+        bars.finish();
+    }
     outcome
 }
 

@@ -21,7 +21,7 @@ pub enum ClientError {
     #[error("the holder ended before it answered")]
     Ended,
     #[error("the holder speaks version {0} of the protocol, this program version {VERSION}")]
-    OtherVersion(u32),
+    OtherVersion(u64),
     #[error("the holder's answer is not understood")]
     Garbled(#[source] serde_json::Error),
 }
@@ -57,8 +57,11 @@ impl Pending {
         let mut text = Vec::new();
         let mut part = [0; 4096];
         while text.last() != Some(&b'\n') && text.len() <= MAX_MESSAGE {
-            let timeout = deadline.map(remaining);
-            self.stream.set_read_timeout(timeout).map_err(failure)?;
+            match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+                // What has come by now counts, but a holder that goes on word by word is not waited for.
+                Some(Duration::ZERO) => self.stream.set_nonblocking(true).map_err(failure)?,
+                left => self.stream.set_read_timeout(left).map_err(failure)?,
+            }
             match self.stream.read(&mut part) {
                 Ok(0) => return Err(ClientError::Ended),
                 Ok(count) => text.extend_from_slice(&part[..count]),
@@ -66,9 +69,13 @@ impl Pending {
                 Err(error) => return Err(failure(error)),
             }
         }
-        match serde_json::from_slice::<Envelope<Answer>>(&text).map_err(ClientError::Garbled)?.message {
-            Answer::OtherVersion { version } => Err(ClientError::OtherVersion(version)),
-            answer => Ok(answer),
+        // Of another version's answer nothing but the version is understood.
+        let answer: serde_json::Value = serde_json::from_slice(&text).map_err(ClientError::Garbled)?;
+        match answer.get("version").and_then(serde_json::Value::as_u64) {
+            Some(version) if version != u64::from(VERSION) => Err(ClientError::OtherVersion(version)),
+            _ => serde_json::from_value(answer)
+                .map(|answer: Envelope<Answer>| answer.message)
+                .map_err(ClientError::Garbled),
         }
     }
 }

@@ -71,7 +71,7 @@ impl RuntimeDirectory {
         others.filter_map(|(path, user)| Self::verified(path, user).ok()).collect()
     }
 
-    pub(super) fn open_at(path: PathBuf, user: u32) -> Result<Self, DirectoryError> {
+    pub(crate) fn open_at(path: PathBuf, user: u32) -> Result<Self, DirectoryError> {
         match fs::DirBuilder::new().mode(0o700).create(&path) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}

@@ -4,7 +4,7 @@
 //! So a file that can be locked belongs to nobody, whatever pids were reused since and whichever container looks.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,7 +15,8 @@ use crate::control::directory::{RuntimeDirectory, same_file};
 use crate::control::name::Name;
 use crate::gpu::GpuUuid;
 
-const REGISTRATION: &str = ".balloon";
+/// How the name of a live balloon's file ends.
+pub const REGISTRATION: &str = ".balloon";
 const SOCKET: &str = ".sock";
 /// Where a holder listens to the processes of the job that it runs.
 const JOB_SOCKET: &str = ".job";
@@ -91,12 +92,17 @@ impl Registered {
     /// Writes down what others should know. A full disk costs the description, not the balloon.
     pub fn describe(&mut self, registration: &Registration) -> io::Result<()> {
         let text = serde_json::to_vec(registration)?;
+        self.file.rewind()?;
         self.file.set_len(0)?;
         self.file.write_all(&text)
     }
 
     pub fn socket_name(&self) -> String {
         format!("{}{SOCKET}", self.name)
+    }
+
+    pub fn directory(&self) -> &RuntimeDirectory {
+        &self.directory
     }
 
     /// Where to listen to the job's processes: the path for this process, and the one by which they reach it.

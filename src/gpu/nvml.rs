@@ -111,13 +111,17 @@ impl Nvml {
         Ok(())
     }
 
+    /// The GPU, and its place on the bus: after all others, in NVML's order, where NVML does not tell.
     fn gpu(&self, index: u32) -> Result<([u32; 3], Place), NvmlError> {
         let device = self.inner.device_by_index(index).map_err(failed("nvmlDeviceGetHandleByIndex"))?;
         let uuid = device.uuid().map_err(failed("nvmlDeviceGetUUID"))?;
         let uuid = uuid.parse().map_err(|_| NvmlError::Call { call: "nvmlDeviceGetUUID", error: uuid })?;
-        let pci = device.pci_info().map_err(failed("nvmlDeviceGetPciInfo"))?;
-        let known = Known { uuid, pci_bus_id: pci.bus_id, kind: Kind::Gpu };
-        Ok(([pci.domain, pci.bus, pci.device], Place { known, index, instance: None }))
+        let (address, pci_bus_id) = match device.pci_info() {
+            Ok(pci) => ([pci.domain, pci.bus, pci.device], pci.bus_id),
+            Err(_) => ([u32::MAX; 3], String::new()),
+        };
+        let known = Known { uuid, pci_bus_id, kind: Kind::Gpu };
+        Ok((address, Place { known, index, instance: None }))
     }
 
     /// The MIG instances of a GPU. None where it has none, or where it cannot say.
@@ -199,9 +203,8 @@ impl Nvml {
                 free: ByteSize::new(memory.free),
                 reserved: ByteSize::new(memory.reserved),
             }),
-            // Drivers before 510 have the first version only.
-            Err(Code::FailedToLoadSymbol(_) | Code::FunctionNotFound) => self.memory_before_510(&device),
-            Err(error) => Err(failed("nvmlDeviceGetMemoryInfo")(error)),
+            // Drivers before 510 have the first version only; whatever else is wrong, it meets as well.
+            Err(_) => self.memory_before_510(&device),
         }
     }
 
@@ -228,17 +231,13 @@ impl Nvml {
     /// The processes on a GPU, by pid: those that compute, those that draw, and the clients of MPS.
     pub fn processes(&self, uuid: GpuUuid) -> Result<Vec<GpuProcess>, NvmlError> {
         let device = self.device(uuid)?;
-        let current = listed(|| device.running_compute_processes());
-        // Drivers before 510 lack the third version of the call.
-        let compute = current.or_else(|error| match error {
-            Code::FailedToLoadSymbol(_) => device.running_compute_processes_v2(),
-            error => Err(error),
-        });
+        // Drivers before 510 lack the third version of the calls.
+        let compute = listed(|| device.running_compute_processes());
+        let compute = compute.or_else(|_| listed(|| device.running_compute_processes_v2()));
         let compute = compute.map_err(failed("nvmlDeviceGetComputeRunningProcesses"))?;
         // Not every GPU knows of the other two kinds; the first list is worth showing without them.
-        let graphics = listed(|| device.running_graphics_processes())
-            .or_else(|_| device.running_graphics_processes_v2())
-            .unwrap_or_default();
+        let graphics = listed(|| device.running_graphics_processes());
+        let graphics = graphics.or_else(|_| listed(|| device.running_graphics_processes_v2())).unwrap_or_default();
         let mps = listed(|| device.mps_running_compute_processes()).unwrap_or_default();
         Ok(merged([compute, graphics, mps]))
     }

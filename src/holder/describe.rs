@@ -3,7 +3,9 @@
 use std::sync::atomic::Ordering;
 
 use crate::control::wire::{Balloon, BalloonGpu};
-use crate::holder::{Holder, Seat};
+use crate::holder::Holder;
+use crate::holder::in_line::fixed;
+use crate::holder::seat::Seat;
 use crate::units::ByteSize;
 
 impl Holder {
@@ -19,7 +21,7 @@ impl Holder {
             started_at: Some(humantime::format_rfc3339_seconds(self.started_at).to_string()),
             ends_at: self.ends.map(|(_, at)| humantime::format_rfc3339_seconds(at).to_string()),
             gpus: self.seats.iter().filter(|seat| !seat.is_released).map(|seat| self.describe_seat(seat)).collect(),
-            place_in_line: None,
+            place_in_line: self.place_in_line(),
             log: self.plan.log.clone(),
         }
     }
@@ -31,6 +33,8 @@ impl Holder {
         };
         let (target, allocated, job) =
             (read(|gauge| &gauge.target), read(|gauge| &gauge.allocated), read(|gauge| &gauge.job));
+        let planned = || if seat.worker.is_none() { fixed(&seat.wanted) } else { None };
+        let target = seat.goal.or_else(planned).map_or(target, ByteSize::bytes);
         BalloonGpu {
             uuid: seat.uuid(),
             is_inflated: target > 0 && allocated + job >= target,

@@ -14,6 +14,7 @@ use crate::control::wire::Answer;
 use crate::control::wire::Request;
 use crate::holder::reports::Inbox;
 use crate::holder::worker::Report;
+use crate::line::{Wakes, Woken};
 use crate::signals::{Received, Signals};
 
 /// Something that happened.
@@ -24,6 +25,8 @@ pub enum Event {
     Request(Asker, Request),
     /// The process of `--until-exit`, or the wrapped job, has ended.
     Exited,
+    /// The line, or a process in the way, has moved; see [`Events::wakes`].
+    Woken(Woken),
     /// The deadline given to [`Events::next`] has come.
     Deadline,
 }
@@ -35,12 +38,14 @@ pub struct Events {
     server: Option<Server>,
     /// Becomes readable when the process that the balloon outlives not ends.
     watched: Option<OwnedFd>,
+    /// What a holder in line is woken by.
+    pub wakes: Option<Wakes>,
     queue: VecDeque<Event>,
 }
 
 impl Events {
     pub fn new(signals: Signals, inbox: Inbox, server: Option<Server>) -> Self {
-        Self { signals, inbox, server, watched: None, queue: VecDeque::new() }
+        Self { signals, inbox, server, watched: None, wakes: None, queue: VecDeque::new() }
     }
 
     /// Reports [`Event::Exited`] once `process` (a pidfd) has ended.
@@ -86,6 +91,7 @@ impl Events {
             vec![(self.signals.as_fd(), PollFlags::IN), (self.inbox.as_fd(), PollFlags::IN)];
         watched.extend(self.watched.iter().map(|process| (process.as_fd(), PollFlags::IN)));
         watched.extend(self.server.iter().flat_map(Server::watched));
+        watched.extend(self.wakes.iter().flat_map(Wakes::watched).map(|fd| (fd, PollFlags::IN)));
         let mut polled: Vec<PollFd<'_>> =
             watched.iter().map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
         match poll(&mut polled, timeout.as_ref()) {
@@ -103,6 +109,10 @@ impl Events {
         if self.watched.as_ref().is_some_and(has_exited) {
             self.watched = None;
             self.queue.push_back(Event::Exited);
+        }
+        let woken = self.wakes.as_mut().map(Wakes::take).unwrap_or_default();
+        if woken != Woken::default() {
+            self.queue.push_back(Event::Woken(woken));
         }
         if let Some(server) = &mut self.server {
             self.queue.extend(server.turn().into_iter().map(|(asker, request)| Event::Request(asker, request)));

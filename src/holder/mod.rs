@@ -3,31 +3,35 @@
 mod describe;
 mod events;
 mod following;
+mod grow;
+mod in_line;
+mod inflate;
 mod plan;
 mod reports;
 mod resize;
+mod seat;
 mod spaces;
+mod waiting;
 pub mod worker;
 
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 pub use events::{Event, Events, process};
-pub use plan::{Cause, HolderError, Plan, Released, Shortfall, Wanted};
+pub use plan::{Cause, Gpus, HolderError, Manner, Plan, Released, Shortfall, Waiting, Wanted};
+pub use waiting::{Lack, Watched};
 
 use crate::control::directory::RuntimeDirectory;
 use crate::control::name::Name;
 use crate::control::registry::{Registered, Registration};
 use crate::control::server::{Asker, Server};
 use crate::control::wire::{Answer, Request, State};
-use crate::gpu::{GRANULARITY, GpuUuid, Memory};
+use crate::gpu::GpuUuid;
+use crate::holder::in_line::InLine;
 use crate::holder::reports::Reports;
-use crate::holder::worker::{OnShort, Order, Report, Worker};
+use crate::holder::seat::Seat;
+use crate::holder::worker::{Order, Report};
 use crate::signals::{Received, Signals};
-use crate::units::{self, ByteSize};
-
-/// How often a watcher of the inflation is told.
-const PROGRESS: Duration = Duration::from_millis(100);
+use crate::units::ByteSize;
 
 /// A holder with its GPUs.
 pub struct Holder {
@@ -37,6 +41,8 @@ pub struct Holder {
     reports: Reports,
     pub events: Events,
     registered: Option<Registered>,
+    /// Until everything is held.
+    in_line: Option<InLine>,
     state: State,
     started_at: SystemTime,
     ends: Option<(Instant, SystemTime)>,
@@ -45,61 +51,12 @@ pub struct Holder {
     resizes: resize::Queue,
 }
 
-/// One GPU of the holder. It keeps its place, by which its worker reports, also when its part is released.
-struct Seat {
-    wanted: Wanted,
-    worker: Option<Worker>,
-    is_released: bool,
-}
-
 /// What a watcher of the inflation sees of one GPU.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress {
     pub ordinal: u32,
     pub held: ByteSize,
     pub target: ByteSize,
-}
-
-impl Seat {
-    fn ordinal(&self) -> u32 {
-        self.wanted.device.ordinal
-    }
-
-    fn uuid(&self) -> GpuUuid {
-        self.wanted.device.uuid
-    }
-
-    fn held(&self) -> ByteSize {
-        self.worker
-            .as_ref()
-            .map_or(ByteSize::ZERO, |worker| ByteSize::new(worker.gauge.allocated.load(Ordering::Relaxed)))
-    }
-
-    fn target(&self) -> ByteSize {
-        self.worker.as_ref().map_or(ByteSize::ZERO, |worker| ByteSize::new(worker.gauge.target.load(Ordering::Relaxed)))
-    }
-
-    fn handed_over(&self) -> ByteSize {
-        self.worker.as_ref().map_or(ByteSize::ZERO, |worker| ByteSize::new(worker.gauge.job.load(Ordering::Relaxed)))
-    }
-
-    fn has_part_on(&self, gpu: GpuUuid) -> bool {
-        self.uuid() == gpu && !self.is_released
-    }
-
-    fn tell(&self, order: Order) {
-        if let Some(worker) = &self.worker {
-            worker.tell(order);
-        }
-    }
-
-    /// Ends the worker, which has reported that everything is freed.
-    fn give_up(&mut self) {
-        self.is_released = true;
-        if let Some(worker) = self.worker.take() {
-            worker.join();
-        }
-    }
 }
 
 impl Holder {
@@ -123,8 +80,7 @@ impl Holder {
                 (None, None)
             }
         };
-        let seats =
-            plan.gpus.iter().map(|wanted| Seat { wanted: wanted.clone(), worker: None, is_released: false }).collect();
+        let seats = plan.gpus.chosen().iter().cloned().map(Seat::new).collect();
         Ok(Self {
             plan,
             name,
@@ -132,6 +88,7 @@ impl Holder {
             reports,
             events: Events::new(signals, inbox, server),
             registered,
+            in_line: None,
             state: State::Inflating,
             started_at,
             ends: None,
@@ -149,115 +106,9 @@ impl Holder {
         self.seats.iter().fold(ByteSize::ZERO, |sum, seat| sum.saturating_add(seat.held()))
     }
 
-    /// The ordinals of its GPUs.
-    pub fn ordinals(&self) -> Vec<u32> {
-        self.seats.iter().map(Seat::ordinal).collect()
-    }
-
-    /// Inflates on all GPUs at the same time: everything, or, unless the plan keeps what fits, nothing. Tells `watch` how
-    /// far it is, ten times a second, if there is one.
-    ///
-    /// # Errors
-    /// The memory is not available, a driver call failed, or the holder was told to stop. Everything was given back.
-    pub fn inflate(&mut self, watch: Option<&mut dyn FnMut(&[Progress])>) -> Result<Vec<Shortfall>, HolderError> {
-        match self.try_inflate(watch) {
-            Ok(shortfalls) => {
-                self.state = State::Holding;
-                self.ends = self.plan.timeout.and_then(|timeout| {
-                    Some((Instant::now().checked_add(timeout)?, SystemTime::now().checked_add(timeout)?))
-                });
-                Ok(shortfalls)
-            }
-            Err(error) => {
-                self.let_go()?;
-                Err(error)
-            }
-        }
-    }
-
-    fn try_inflate(&mut self, mut watch: Option<&mut dyn FnMut(&[Progress])>) -> Result<Vec<Shortfall>, HolderError> {
-        let memory = self.open()?;
-        let mut targets = Vec::new();
-        for (seat, memory) in self.seats.iter().zip(&memory) {
-            let memory = units::Memory { free: memory.free, total: memory.total, held: ByteSize::ZERO };
-            let resolved = seat.wanted.amount.resolve(&memory, seat.wanted.utilization, GRANULARITY);
-            targets.push(match resolved {
-                Ok(target) => target,
-                Err(error) if error.is_shortage() => GRANULARITY,
-                Err(error) => return Err(HolderError::Size(error)),
-            });
-        }
-        let shortfalls: Vec<Shortfall> = (0..self.seats.len())
-            .filter(|&index| targets[index] > memory[index].free)
-            .map(|index| self.shortfall(index, targets[index], memory[index].free))
-            .collect();
-        if !shortfalls.is_empty() && self.plan.on_short == OnShort::GiveBack {
-            return Err(HolderError::NotAvailable(shortfalls));
-        }
-        for (seat, &target) in self.seats.iter().zip(&targets) {
-            seat.tell(Order::Reserve { target, chunk_size: self.plan.chunk_size, on_short: self.plan.on_short });
-        }
-        let mut shortfalls = Vec::new();
-        let mut left = self.seats.len();
-        while left > 0 {
-            let deadline = watch.is_some().then(|| Instant::now() + PROGRESS);
-            match self.next(deadline)? {
-                Event::Report(_, Report::Held) => left -= 1,
-                Event::Report(index, Report::Short { free, missing }) => {
-                    left -= 1;
-                    let shortfall = Shortfall { missing, ..self.shortfall(index, targets[index], free) };
-                    if self.plan.on_short == OnShort::GiveBack {
-                        return Err(HolderError::NotAvailable(vec![shortfall]));
-                    }
-                    shortfalls.push(shortfall);
-                }
-                event => self.unless_it_ends(event)?,
-            }
-            if let Some(watch) = &mut watch {
-                watch(&self.progress());
-            }
-        }
-        Ok(shortfalls)
-    }
-
-    /// Opens a context on every GPU and returns the memory of each.
-    fn open(&mut self) -> Result<Vec<Memory>, HolderError> {
-        for (index, seat) in self.seats.iter_mut().enumerate() {
-            seat.worker =
-                Some(Worker::start(index, seat.wanted.device.clone(), self.plan.backing, self.reports.clone())?);
-        }
-        let mut memory = vec![None; self.seats.len()];
-        while memory.contains(&None) {
-            match self.next(None)? {
-                Event::Report(index, Report::Opened(opened)) => memory[index] = Some(opened),
-                event => self.unless_it_ends(event)?,
-            }
-        }
-        Ok(memory.into_iter().flatten().collect())
-    }
-
-    /// Turns an event during inflation into the error that ends it, where it does.
-    fn unless_it_ends(&mut self, event: Event) -> Result<(), HolderError> {
-        match event {
-            Event::Signal(received) if self.events.signals.would_end_us(&received) => {
-                Err(HolderError::Signal(received))
-            }
-            Event::Exited => Err(HolderError::Exited),
-            Event::Request(asker, Request::Release { .. }) => {
-                self.released_by.push(asker);
-                Err(HolderError::Released)
-            }
-            Event::Request(asker, _) => {
-                let error = "the balloon is not inflated yet; try again once it is".to_owned();
-                self.events.answer(asker, Answer::Refused { error });
-                Ok(())
-            }
-            Event::Report(index, Report::Failed(source)) => {
-                let seat = &self.seats[index];
-                Err(HolderError::Gpu { ordinal: seat.ordinal(), uuid: seat.uuid(), source })
-            }
-            Event::Report(..) | Event::Signal(_) | Event::Deadline => Ok(()),
-        }
+    /// Its GPUs in the order of the request; of any, the chosen ones.
+    pub fn gpus(&self) -> impl Iterator<Item = GpuUuid> + '_ {
+        self.seats.iter().map(Seat::uuid)
     }
 
     /// Holds until something ends it. Signals for which `keep` says so are dealt with there and do not.
@@ -283,7 +134,7 @@ impl Holder {
                 Event::Request(asker, Request::Resize { changes, chunk_bytes }) => {
                     self.request_resize(asker, changes, chunk_bytes);
                 }
-                Event::Request(_, Request::Status) => {}
+                Event::Request(_, Request::Status) | Event::Woken(_) => {}
                 Event::Report(index, report) => {
                     if self.follow(index, report) {
                         return Ok(Cause::Lost);
@@ -307,14 +158,24 @@ impl Holder {
 
     fn let_go(&mut self) -> Result<Released, HolderError> {
         self.state = State::Deflating;
+        let all: Vec<usize> = (0..self.seats.len()).collect();
+        let (released, _) = self.free_seats(&all, Seat::give_up)?;
+        // The name is free before anyone is told that the memory is.
+        self.registered = None;
+        Ok(released)
+    }
+
+    /// Frees everything on these seats, and ends their workers as `end` does. A signal meanwhile cuts it short. Also returns
+    /// what happened meanwhile that ends a holder that does not hold yet.
+    fn free_seats(
+        &mut self,
+        seats: &[usize],
+        end: fn(&mut Seat),
+    ) -> Result<(Released, Option<HolderError>), HolderError> {
         let mut released = Released { freed: ByteSize::ZERO, failures: Vec::new(), cut_short: None };
-        let mut left = 0;
-        for seat in &self.seats {
-            if let Some(worker) = &seat.worker {
-                worker.tell(Order::Deflate);
-                left += 1;
-            }
-        }
+        let mut ended = None;
+        let working = seats.iter().filter(|&&index| self.seats[index].worker.is_some());
+        let mut left = working.inspect(|&&index| self.seats[index].tell(Order::Deflate)).count();
         while left > 0 {
             match self.next(None)? {
                 Event::Report(index, Report::Deflated { freed, outcome }) => {
@@ -322,23 +183,26 @@ impl Holder {
                     released.freed = released.freed.saturating_add(freed);
                     let seat = &mut self.seats[index];
                     released.failures.extend(outcome.err().map(|error| (seat.ordinal(), error)));
-                    seat.give_up();
+                    end(seat);
                 }
                 Event::Signal(received) if self.events.signals.would_end_us(&received) => {
                     released.cut_short = Some(received);
+                    ended = Some(HolderError::Signal(received));
                     break;
                 }
-                Event::Request(asker, Request::Release { .. }) => self.released_by.push(asker),
+                Event::Request(asker, Request::Release { .. }) => {
+                    self.released_by.push(asker);
+                    ended = Some(HolderError::Released);
+                }
                 Event::Request(asker, _) => {
                     let error = "the balloon is being released".to_owned();
                     self.events.answer(asker, Answer::Refused { error });
                 }
-                Event::Report(..) | Event::Signal(_) | Event::Exited | Event::Deadline => {}
+                Event::Exited => ended = Some(HolderError::Exited),
+                Event::Report(..) | Event::Signal(_) | Event::Woken(_) | Event::Deadline => {}
             }
         }
-        // The name is free before anyone is told that the memory is.
-        self.registered = None;
-        Ok(released)
+        Ok((released, ended))
     }
 
     /// The next event; requests for the status are answered here, whatever the holder is doing.
@@ -353,17 +217,6 @@ impl Holder {
             }
         }
     }
-
-    fn shortfall(&self, index: usize, wanted: ByteSize, free: ByteSize) -> Shortfall {
-        let seat = &self.seats[index];
-        let missing = wanted.saturating_sub(free);
-        Shortfall { ordinal: seat.ordinal(), uuid: seat.uuid(), wanted, free, missing }
-    }
-
-    fn progress(&self) -> Vec<Progress> {
-        let progress = |seat: &Seat| Progress { ordinal: seat.ordinal(), held: seat.held(), target: seat.target() };
-        self.seats.iter().map(progress).collect()
-    }
 }
 
 fn register(plan: &Plan, name: &Name, started_at: SystemTime) -> Result<(Registered, Server), HolderError> {
@@ -375,16 +228,21 @@ fn register(plan: &Plan, name: &Name, started_at: SystemTime) -> Result<(Registe
     let mut registered = Registered::claim(&directory, name)?;
     let server = Server::listen(&directory, &registered.socket_name())
         .map_err(|source| unusable(directory.path().display().to_string(), source))?;
+    describe_in(&mut registered, plan, started_at, plan.gpus.chosen().iter().map(|wanted| wanted.device.uuid));
+    Ok((registered, server))
+}
+
+/// Writes down what others should know when the holder does not answer.
+fn describe_in(registered: &mut Registered, plan: &Plan, started_at: SystemTime, gpus: impl Iterator<Item = GpuUuid>) {
     let registration = Registration {
         pid: std::process::id(),
         command: Some(plan.command.clone()),
         reason: plan.reason.clone(),
         started_at: humantime::format_rfc3339_seconds(started_at).to_string(),
-        gpus: plan.gpus.iter().map(|wanted| wanted.device.uuid).collect(),
+        gpus: gpus.collect(),
         log: plan.log.clone(),
     };
     if let Err(error) = registered.describe(&registration) {
         tracing::debug!(%error, "the balloon's description cannot be written");
     }
-    Ok((registered, server))
 }

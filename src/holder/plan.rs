@@ -1,11 +1,11 @@
 //! What a holder is asked to do, and how it can fail.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::control::name::Name;
 use crate::control::registry::RegistryError;
-use crate::gpu::{CallError, Device, GpuUuid};
+use crate::gpu::{CallError, Device, GpuUuid, NvmlError};
 use crate::holder::worker::{Backing, OnShort};
 use crate::signals::Received;
 use crate::units::{Amount, ByteSize, SpecError};
@@ -17,20 +17,65 @@ pub struct Plan {
     pub reason: Option<String>,
     /// What the memory is held for: the wrapped command, or the holder's own command line.
     pub command: String,
-    pub gpus: Vec<Wanted>,
+    pub gpus: Gpus,
     pub backing: Backing,
     pub chunk_size: ByteSize,
     pub on_short: OnShort,
+    /// `None`: take what is free now, or fail.
+    pub waiting: Option<Waiting>,
     /// Counts from the moment everything is held.
     pub timeout: Option<Duration>,
     /// Where the holder's own messages go, when that is not the terminal.
     pub log: Option<String>,
 }
 
+/// On which GPUs.
+pub enum Gpus {
+    These(Vec<Wanted>),
+    /// On as many as each of these has wishes: the first wish for the first GPU that is chosen, and so on.
+    Any(Vec<Vec<Wanted>>),
+}
+
+impl Gpus {
+    /// The GPUs that are chosen already.
+    pub fn chosen(&self) -> &[Wanted] {
+        match self {
+            Self::These(wanted) => wanted,
+            Self::Any(_) => &[],
+        }
+    }
+
+    /// All GPUs that may be used, each with a wish.
+    pub fn all(&self) -> impl Iterator<Item = &Wanted> {
+        let (these, among) = match self {
+            Self::These(wanted) => (wanted.as_slice(), [].as_slice()),
+            Self::Any(among) => ([].as_slice(), among.as_slice()),
+        };
+        these.iter().chain(among.iter().filter_map(|wishes| wishes.first()))
+    }
+}
+
+/// How to wait for memory that is not free.
+#[derive(Debug, Clone, Copy)]
+pub struct Waiting {
+    pub manner: Manner,
+    /// `None`: for ever.
+    pub until: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// Until everything fits.
+    AllAtOnce,
+    /// Taking what comes free.
+    PieceByPiece,
+}
+
 /// A GPU and what is wanted of it.
 #[derive(Clone)]
 pub struct Wanted {
     pub device: Device,
+    pub total: ByteSize,
     pub amount: Amount,
     /// The GPU's load in percent, for `auto`.
     pub utilization: Option<u32>,
@@ -60,6 +105,10 @@ pub enum HolderError {
     Size(SpecError),
     #[error("the memory is not available: {}", list(.0))]
     NotAvailable(Vec<Shortfall>),
+    #[error("the memory was not available in time: {}", missed(.shortfalls, *.ahead))]
+    NotInTime { shortfalls: Vec<Shortfall>, ahead: u32 },
+    #[error("cannot tell which GPU has the most free memory")]
+    CannotChoose(#[source] NvmlError),
     #[error("GPU {ordinal}")]
     Gpu { ordinal: u32, uuid: GpuUuid, source: CallError },
     #[error("ended by a signal before everything was held")]
@@ -76,6 +125,14 @@ pub enum HolderError {
 
 fn list(shortfalls: &[Shortfall]) -> String {
     shortfalls.iter().map(Shortfall::to_string).collect::<Vec<_>>().join("; ")
+}
+
+fn missed(shortfalls: &[Shortfall], ahead: u32) -> String {
+    match (shortfalls, ahead) {
+        ([], _) => format!("{ahead} ahead in line"),
+        (_, 0) => list(shortfalls),
+        _ => format!("{}; {ahead} ahead in line", list(shortfalls)),
+    }
 }
 
 /// Why a balloon that was held is let go.

@@ -10,6 +10,7 @@ use crate::control::wire::{Answer, Resized};
 use crate::gpu::{GRANULARITY, GpuUuid};
 use crate::holder::worker::{OnShort, Order, Report};
 use crate::holder::{Holder, Shortfall};
+use crate::line::Line;
 use crate::units::{self, ByteSize, Change};
 
 /// The requests that change the balloon: the one under way, and those behind it.
@@ -124,10 +125,18 @@ impl Holder {
 
     fn part_released(&mut self, index: usize, freed: ByteSize) {
         self.seats[index].give_up();
+        self.announce_freed();
         if let Some(at) = self.resizes.releasing.iter().position(|(released, _)| *released == index)
             && let (_, Some(asker)) = self.resizes.releasing.remove(at)
         {
             self.events.answer(asker, Answer::Released { bytes: freed.bytes() });
+        }
+    }
+
+    /// Tells those who wait for memory.
+    fn announce_freed(&self) {
+        if let Some(registered) = &self.registered {
+            Line::announce(registered.directory());
         }
     }
 
@@ -220,6 +229,9 @@ impl Holder {
             before_bytes: part.before.bytes(),
             after_bytes: self.seats[part.seat].held().saturating_add(self.seats[part.seat].handed_over()).bytes(),
         });
+        if resize.parts.iter().any(|part| part.after < part.before) {
+            self.announce_freed();
+        }
         let answer = resize.failure.unwrap_or(Answer::Resized { gpus: gpus.collect() });
         self.events.answer(resize.asker, answer);
         self.start_next();

@@ -31,6 +31,7 @@ pub struct Diagnosis {
     pub nvml_version: Option<String>,
     /// The value of `CUDA_VISIBLE_DEVICES`.
     pub visible_devices: Option<String>,
+    /// Where holders are found, if that is this user's own and closed to others.
     pub runtime_directory: Option<String>,
     pub gpus: Vec<Examined>,
     /// What keeps a balloon from holding.
@@ -94,7 +95,8 @@ impl Diagnosis {
             Some(value) => format!("CUDA_VISIBLE_DEVICES={value}"),
             None => "all (CUDA_VISIBLE_DEVICES is not set)".to_owned(),
         };
-        let directory = self.runtime_directory.clone().unwrap_or_else(|| "none".to_owned());
+        let directory = self.runtime_directory.as_ref().map(|path| format!("{path} (closed to other users)"));
+        let directory = directory.unwrap_or_else(|| "none".to_owned());
         let mut text = String::new();
         let rows = [
             ("gpu-balloon", self.version.to_owned()),
@@ -256,7 +258,7 @@ mod tests {
 gpu-balloon        0.1.0
 NVIDIA driver      570.86.15, CUDA 12.8, NVML 12.570.86.15
 visible GPUs       CUDA_VISIBLE_DEVICES=1
-runtime directory  /run/user/1000/gpu-balloon
+runtime directory  /run/user/1000/gpu-balloon (closed to other users)
 
 GPU -  NVIDIA H200  nvidia-smi: 0  139.0 GB of 140.0 GB free
   GPU-00000000-0000-0000-0000-000000000001  PCI 00000000:66:00.0

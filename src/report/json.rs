@@ -33,7 +33,7 @@ struct Status<'a> {
 struct GpuJson<'a> {
     gpu_id: Option<u32>,
     uuid: &'a str,
-    pci_bus_id: &'a str,
+    pci_bus_id: Option<&'a str>,
     name: Option<&'a str>,
     total_bytes: Option<ByteSize>,
     used_bytes: Option<ByteSize>,
@@ -86,7 +86,7 @@ impl<'a> From<&'a Gpu> for GpuJson<'a> {
         Self {
             gpu_id: gpu.ordinal,
             uuid: &gpu.uuid,
-            pci_bus_id: &gpu.pci_bus_id,
+            pci_bus_id: gpu.pci_bus_id.as_deref(),
             name: gpu.name.as_deref(),
             total_bytes: gpu.memory.map(|memory| memory.total),
             used_bytes: gpu.memory.map(|memory| memory.used),

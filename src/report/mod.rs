@@ -29,7 +29,7 @@ pub struct Gpu {
     pub index: Option<u32>,
     /// As nvidia-smi writes it.
     pub uuid: String,
-    pub pci_bus_id: String,
+    pub pci_bus_id: Option<String>,
     pub name: Option<String>,
     pub memory: Option<GpuMemory>,
     pub utilization_percent: Option<u32>,

@@ -1,5 +1,7 @@
 //! The progress of an inflation, a bar per GPU on standard error. Shows nothing where that is no terminal.
 
+use std::io::{self, Write};
+
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::Glyphs;
@@ -27,7 +29,8 @@ impl ProgressBars {
         let style = style.progress_chars(cells);
         let digits = ordinals.iter().map(|ordinal| ordinal.to_string().len()).max().unwrap_or(0);
         let bar = |&ordinal: &u32| {
-            let bar = screen.add(ProgressBar::new(0)).with_style(style.clone());
+            // Not zero, of which nothing would be everything.
+            let bar = screen.add(ProgressBar::new(u64::MAX)).with_style(style.clone());
             bar.set_prefix(format!("GPU {ordinal:digits$}"));
             (ordinal, bar)
         };
@@ -47,6 +50,10 @@ impl ProgressBars {
     pub fn finish(self) {
         for (_, bar) in &self.bars {
             bar.abandon();
+        }
+        // The cursor is still behind the last bar.
+        if self.bars.iter().any(|(_, bar)| !bar.is_hidden()) {
+            let _ = io::stderr().write_all(b"\n");
         }
     }
 }

@@ -93,12 +93,8 @@ impl Look {
 
     fn bar(self, memory: &GpuMemory) -> String {
         let own_balloons = memory.own_balloons.saturating_add(memory.overhead);
-        let overhead = match memory.overhead.is_zero() {
-            true => String::new(),
-            false => format!(" + {} overhead", memory.overhead),
-        };
         let parts = [
-            (OWN_BALLOON, own_balloons, format!("your balloons {}{overhead}", memory.own_balloons)),
+            (OWN_BALLOON, own_balloons, format!("your balloons {}", memory.own_balloons)),
             (FOREIGN_BALLOON, memory.foreign_balloons, format!("others' balloons {}", memory.foreign_balloons)),
             (OWN_PROCESS, memory.own_processes, format!("your processes {}", memory.own_processes)),
             (OTHERS, memory.others(), format!("others {}", memory.others())),
@@ -115,7 +111,11 @@ impl Look {
         text.push('\n');
         let shown = parts.iter().filter(|(_, size, _)| !size.is_zero());
         let legend = shown.map(|(kind, _, label)| Item::styled(format!("{} {label}", kind.glyph(self)), kind.style));
-        text + &self.flow_indented(INDENT, 0, &legend.collect::<Vec<_>>())
+        let mut legend: Vec<Item> = legend.collect();
+        if !memory.overhead.is_zero() {
+            legend.insert(1, Item::styled(format!("+ {} overhead", memory.overhead), OWN_BALLOON.style));
+        }
+        text + &self.flow_indented(INDENT, 0, &legend)
     }
 
     /// The processes in columns, largest first.
@@ -137,8 +137,8 @@ impl Look {
 
     /// In a container, and under `hidepid`, the driver counts memory of processes that it does not show.
     fn hidden_processes(self, gpu: &Gpu) -> String {
-        let shown = gpu.processes.iter().filter(|process| !process.is_own).map(|process| process.used);
-        let shown = shown.fold(Some(ByteSize::ZERO), |sum, used| Some(sum?.saturating_add(used?)));
+        let mut shown = gpu.processes.iter().filter(|process| !process.is_own).map(|process| process.used);
+        let shown = shown.try_fold(ByteSize::ZERO, |sum, used| Some(sum.saturating_add(used?)));
         let others = gpu.memory.map_or(ByteSize::ZERO, |memory| memory.others());
         match shown.map(|shown| others.saturating_sub(shown)) {
             Some(hidden) if hidden >= UNREMARKABLE => {

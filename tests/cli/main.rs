@@ -1,4 +1,7 @@
 //! The real program on the simulated driver, one file a verb.
 
+mod doctor;
 mod harness;
 mod hold;
+mod status;
+mod variables;

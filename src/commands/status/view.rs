@@ -172,7 +172,7 @@ impl<'a> View<'a> {
         Gpu {
             ordinal: self.machine.ordinal(gpu.known.uuid),
             index: gpu.index,
-            pci_bus_id: gpu.known.pci_bus_id.clone(),
+            pci_bus_id: gpu.pci_bus_id(),
             name: gpu.name.clone(),
             memory: gpu.memory.map(|memory| {
                 let parts = |own| {

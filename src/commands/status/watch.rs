@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::shown;
 use super::survey::{Survey, Wanted};
-use super::{print, shown};
 use crate::commands::Failure;
+use crate::commands::output::print;
 use crate::exit::Exit;
 use crate::signals::{Purpose, Signals};
 
@@ -30,7 +31,12 @@ pub fn run(survey: &mut Survey, wanted: &Wanted, interval: Duration, as_json: bo
     let mut next = Instant::now();
     loop {
         let text = shown(&survey.look(wanted)?.snapshot, as_json);
-        let text = if in_place { screenful(&text, rows()) } else { text };
+        let text = match (in_place, as_json) {
+            (true, _) => screenful(&text, rows()),
+            (false, true) => text,
+            // So that one can tell where the next one begins.
+            (false, false) => text + "\n",
+        };
         if !print(&text)? {
             break;
         }

@@ -21,7 +21,7 @@ pub fn gpu() -> Gpu {
         ordinal: Some(0),
         index: Some(0),
         uuid: GPU.to_owned(),
-        pci_bus_id: "00000000:65:00.0".to_owned(),
+        pci_bus_id: Some("00000000:65:00.0".to_owned()),
         name: Some("NVIDIA H200".to_owned()),
         memory: Some(GpuMemory {
             total: gb(140),
@@ -117,7 +117,7 @@ fn a_common_terminal() {
     let expected = "
 GPU 0  NVIDIA H200  90.0 GB of 140.0 GB used  87 % busy
   ●●●●●●●●●●●●●●●●●●●●●●○○○○○○██▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒···························
-  ● your balloons 40.0 GB + 512.0 MB overhead  ○ others' balloons 10.0 GB
+  ● your balloons 40.0 GB  + 512.0 MB overhead  ○ others' balloons 10.0 GB
   █ your processes 5.0 GB  ▒ others 34.5 GB  · free 49.0 GB
   ▒ pid 4711  bob      30.0 GB  python train.py --lr 3e-4
   █ pid  990  alice     5.0 GB  jupyter-lab
@@ -142,7 +142,8 @@ GPU 0  NVIDIA H200
        90.0 GB of 140.0 GB used
        87 % busy
   ●●●●●●●●●●○○○█▒▒▒▒▒▒▒▒▒·············
-  ● your balloons 40.0 GB + 512.0 MB ov…
+  ● your balloons 40.0 GB
+  + 512.0 MB overhead
   ○ others' balloons 10.0 GB
   █ your processes 5.0 GB
   ▒ others 34.5 GB  · free 49.0 GB
@@ -172,7 +173,7 @@ fn a_wide_terminal() {
     let expected = "
 GPU 0  NVIDIA H200  90.0 GB of 140.0 GB used  87 % busy
   ●●●●●●●●●●●●●●●●●●●●●●●●●●●●●○○○○○○○████▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒···································
-  ● your balloons 40.0 GB + 512.0 MB overhead  ○ others' balloons 10.0 GB  █ your processes 5.0 GB  ▒ others 34.5 GB  · free 49.0 GB
+  ● your balloons 40.0 GB  + 512.0 MB overhead  ○ others' balloons 10.0 GB  █ your processes 5.0 GB  ▒ others 34.5 GB  · free 49.0 GB
   ▒ pid 4711  bob      30.0 GB  python train.py --lr 3e-4
   █ pid  990  alice     5.0 GB  jupyter-lab
   ▒ 4.5 GB  of processes that are not shown to you

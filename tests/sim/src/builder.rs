@@ -95,7 +95,7 @@ impl Builder {
         self
     }
 
-    /// As `cuDriverGetVersion` gives it.
+    /// As `cuDriverGetVersion` gives it. Symbols of later versions are not there.
     pub fn cuda_version(mut self, version: u32) -> Self {
         self.machine.cuda_version = version;
         self
@@ -161,6 +161,7 @@ impl Builder {
     }
 
     fn lay_out(mut self, directory: &Path) -> io::Result<State> {
+        self.variant.without_symbols.extend(libraries::newer_than(self.machine.cuda_version));
         libraries::install(&directory.join(crate::sandbox::LIBRARIES), &self.variant)?;
         self.machine.gpus = (0..self.gpus).map(|gpu| self.gpu(gpu)).collect();
         let state = State::create(directory, &self.machine)?;

@@ -68,11 +68,11 @@ pub fn shared() -> Option<PathBuf> {
 
 /// The machine on which this process already is.
 pub fn inherited() -> Option<PathBuf> {
-    env::var_os("GPU_SIM_DIR").map(PathBuf::from).filter(|directory| Sandbox::join(directory).is_ok())
+    env::var_os("GPU_SIM_DIR").map(PathBuf::from).filter(|directory| Sandbox::open(directory).is_ok())
 }
 
 fn join_or_make(directory: &Path, builder: impl FnOnce() -> Builder) -> io::Result<Sandbox> {
-    match Sandbox::join(directory) {
+    match Sandbox::open(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         // Left by an older build; who is still in it keeps what he has mapped.
         Err(error) if error.kind() == io::ErrorKind::InvalidData => std::fs::remove_dir_all(directory)?,
@@ -84,5 +84,5 @@ fn join_or_make(directory: &Path, builder: impl FnOnce() -> Builder) -> io::Resu
     if std::fs::rename(&unfinished, directory).is_err() {
         std::fs::remove_dir_all(&unfinished)?;
     }
-    Sandbox::join(directory)
+    Sandbox::open(directory)
 }

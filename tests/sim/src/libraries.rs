@@ -15,6 +15,20 @@ pub struct Variant {
     pub without_symbols: Vec<String>,
 }
 
+/// The symbols that came with newer versions of CUDA than this one.
+pub(crate) fn newer_than(cuda_version: u32) -> Vec<String> {
+    let mut since = 0;
+    let mut newer = Vec::new();
+    for word in include_str!("../cuda/src/versions.txt").split_whitespace() {
+        match word.strip_suffix(':').map(str::parse) {
+            Some(version) => since = version.unwrap_or(0),
+            None if since > cuda_version => newer.push(word.to_owned()),
+            None => {}
+        }
+    }
+    newer
+}
+
 /// Puts the libraries into `directory`, under the names that programs ask for.
 pub(crate) fn install(directory: &Path, variant: &Variant) -> io::Result<()> {
     fs::create_dir_all(directory)?;

@@ -6,6 +6,7 @@ use std::io;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use gpu_sim_state::{DIRECTORY, State};
@@ -34,7 +35,7 @@ impl Sandbox {
     }
 
     /// The sandbox that is there in `directory`.
-    pub fn join(directory: &Path) -> io::Result<Self> {
+    pub fn open(directory: &Path) -> io::Result<Self> {
         Ok(Self::new(State::open(directory)?, None))
     }
 
@@ -85,4 +86,35 @@ impl Deref for Sandbox {
     fn deref(&self) -> &State {
         &self.state
     }
+}
+
+/// The program `gpu-sim`, for those parts of a test that are processes.
+///
+/// Cargo builds it along with the tests of the whole workspace; where it did not, this does.
+///
+/// # Panics
+/// If it is not there and cannot be built.
+pub fn program() -> PathBuf {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| find_program().unwrap_or_else(|error| panic!("no program gpu-sim: {error}"))).clone()
+}
+
+fn find_program() -> io::Result<PathBuf> {
+    let test = env::current_exe()?;
+    let nowhere = || io::Error::new(io::ErrorKind::NotFound, format!("nothing beside {}", test.display()));
+    let folders: Vec<&Path> = test.ancestors().skip(1).take(2).collect();
+    let is_there = || folders.iter().map(|folder| folder.join("gpu-sim")).find(|path| path.is_file());
+    if let Some(program) = is_there() {
+        return Ok(program);
+    }
+    let [_, profile] = folders[..] else { return Err(nowhere()) };
+    let mut build = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    build.args(["build", "--quiet", "--bin", "gpu-sim", "--manifest-path"]);
+    build.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"));
+    build.arg("--target-dir").arg(profile.parent().ok_or_else(nowhere)?);
+    if profile.ends_with("release") {
+        build.arg("--release");
+    }
+    build.status()?;
+    is_there().ok_or_else(nowhere)
 }

@@ -14,7 +14,7 @@ impl Show {
     pub fn run(self) -> anyhow::Result<()> {
         let none = || anyhow!("there is no machine: name it with --dir");
         let directory: PathBuf = self.dir.or_else(inherited).or_else(shared).ok_or_else(none)?;
-        let sandbox = Sandbox::join(&directory)?;
+        let sandbox = Sandbox::open(&directory)?;
         let mut out = std::io::stdout().lock();
         for gpu in 0..sandbox.gpu_count.load(Relaxed) as usize {
             let seen = sandbox.seen(gpu);

@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use gpu_sim_state::GRANULARITY;
 
+use crate::backing;
+
 /// From this size on an allocation has pages of its own.
 const OWN_PAGES: u64 = 1 << 20;
 /// The alignment of small allocations.
 const SMALL_STEP: u64 = 512;
 
 /// Where no program's own memory is. Each GPU has 4 TiB of addresses from here on.
-const FIRST_ADDRESS: u64 = 1 << 44;
-const ADDRESS_BITS: u32 = 42;
+pub(crate) const FIRST_ADDRESS: u64 = 1 << 44;
+pub(crate) const ADDRESSES_PER_GPU: u64 = 1 << 42;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -78,13 +80,13 @@ pub(crate) enum Room {
 
 impl Arena {
     pub fn new(gpu: usize) -> Self {
-        let start = FIRST_ADDRESS + ((gpu as u64) << ADDRESS_BITS);
+        let start = FIRST_ADDRESS + gpu as u64 * ADDRESSES_PER_GPU;
         Self { addresses: Addresses::from(start), allocations: BTreeMap::new(), small: HashMap::new() }
     }
 
     /// The GPU whose addresses these are.
     pub fn gpu_of(address: u64) -> Option<usize> {
-        Some((address.checked_sub(FIRST_ADDRESS)? >> ADDRESS_BITS) as usize)
+        Some((address.checked_sub(FIRST_ADDRESS)? / ADDRESSES_PER_GPU) as usize)
     }
 
     /// The pages that must be taken from the GPU before [`Self::place`].
@@ -112,19 +114,19 @@ impl Arena {
         address
     }
 
-    /// Ends the allocation that begins at `address`; gives the bytes of whole pages that became free.
-    pub fn remove(&mut self, address: u64) -> Option<u64> {
+    /// Ends the allocation that begins at `address`; with it come the bytes of whole pages that became free.
+    pub fn remove(&mut self, address: u64) -> Option<(Allocation, u64)> {
         let allocation = self.allocations.remove(&address)?;
-        if allocation.size >= OWN_PAGES {
-            let pages = allocation.size.next_multiple_of(GRANULARITY);
-            self.addresses.give(address, pages);
-            return Some(pages);
-        }
-        let page = self.small.get_mut(&allocation.context)?.give(address, small(allocation.size));
-        Some(page.map_or(0, |page| {
-            self.addresses.give(page, GRANULARITY);
-            GRANULARITY
-        }))
+        let freed = if allocation.size >= OWN_PAGES {
+            Some((address, allocation.size.next_multiple_of(GRANULARITY)))
+        } else {
+            let heap = self.small.get_mut(&allocation.context)?;
+            heap.give(address, small(allocation.size)).map(|page| (page, GRANULARITY))
+        };
+        let Some((start, size)) = freed else { return Some((allocation, 0)) };
+        self.addresses.give(start, size);
+        backing::forget(start, size);
+        Some((allocation, size))
     }
 
     /// The allocation that contains `address`.
@@ -137,7 +139,7 @@ impl Arena {
     pub fn remove_context(&mut self, context: usize) -> u64 {
         let owned = self.allocations.values().filter(|allocation| allocation.context == context);
         let addresses: Vec<u64> = owned.map(|allocation| allocation.address).collect();
-        let freed = addresses.into_iter().filter_map(|address| self.remove(address)).sum();
+        let freed = addresses.into_iter().filter_map(|address| self.remove(address)).map(|(_, freed)| freed).sum();
         self.small.remove(&context);
         freed
     }

@@ -9,6 +9,7 @@ use crate::abi::{In, Out, Result, api};
 use crate::driver::{Device, Driver, STACK, lock};
 use crate::errors::CudaError;
 use crate::limits::Limits;
+use crate::pool;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
@@ -60,8 +61,14 @@ impl Context {
         if self.is_destroyed.swap(true, AcqRel) {
             return;
         }
-        lock(&self.driver.contexts).remove(&self.handle);
         let device = self.device();
+        let mut contexts = lock(&self.driver.contexts);
+        contexts.remove(&self.handle);
+        let is_last = contexts.values().all(|other| other.ordinal != self.ordinal);
+        drop(contexts);
+        if is_last {
+            pool::reset(self.driver, device);
+        }
         let freed = lock(&device.arena).remove_context(self.handle);
         let state = self.driver.state();
         state.give(device.gpu, self.driver.process.client, freed + self.cost.load(Relaxed));
@@ -191,12 +198,16 @@ api! {
         Ok(())
     }
 
-    context Other: cuCtxSynchronize () |_| {
+    context Other: cuCtxSynchronize () |context| {
+        pool::settle(context.driver(), context.device());
         Ok(())
     }
 
     driver Other: cuCtxSynchronize_v2 (handle: *mut c_void) |driver| {
-        of_handle_or_current(driver, handle)?.check()
+        let context = of_handle_or_current(driver, handle)?;
+        context.check()?;
+        pool::settle(driver, context.device());
+        Ok(())
     }
 
     context Other: cuCtxAttach (out: Out<*mut c_void>, _flags: c_uint) |context| {

@@ -12,8 +12,11 @@ use crate::abi::Result;
 use crate::arena::Arena;
 use crate::context::Context;
 use crate::errors::CudaError;
+use crate::handles::Handles;
+use crate::pool::Pool;
 use crate::primary::Primary;
 use crate::visible;
+use crate::vmm::Vmm;
 
 static DRIVER: OnceLock<Driver> = OnceLock::new();
 
@@ -25,6 +28,9 @@ pub(crate) struct Driver {
     /// By ordinal.
     pub devices: Vec<Device>,
     pub contexts: Mutex<HashMap<usize, Arc<Context>>>,
+    pub pools: Mutex<HashMap<usize, Arc<Pool>>>,
+    pub vmm: Mutex<Vmm>,
+    pub handles: Handles,
     next_handle: AtomicUsize,
 }
 
@@ -34,6 +40,9 @@ pub(crate) struct Device {
     pub gpu: usize,
     pub arena: Mutex<Arena>,
     pub primary: Mutex<Primary>,
+    pub default_pool: Arc<Pool>,
+    /// The one that `cuMemAllocAsync` takes from.
+    pub pool: Mutex<Arc<Pool>>,
 }
 
 thread_local! {
@@ -66,18 +75,20 @@ impl Driver {
         if visible.is_empty() {
             return Err(CudaError::NO_DEVICE);
         }
-        let next_handle = AtomicUsize::new(0x5100_0000);
-        let contexts = Mutex::new(HashMap::new());
-        let mut driver = Self { process, visible, devices: Vec::new(), contexts, next_handle };
-        driver.devices = (0..)
-            .zip(&driver.visible)
-            .map(|(ordinal, &gpu)| Device {
-                ordinal,
-                gpu,
-                arena: Mutex::new(Arena::new(gpu)),
-                primary: Mutex::new(Primary::new(driver.new_handle())),
-            })
-            .collect();
+        let mut driver = Self {
+            process,
+            visible,
+            devices: Vec::new(),
+            contexts: Mutex::default(),
+            pools: Mutex::default(),
+            vmm: Mutex::default(),
+            handles: Handles::default(),
+            next_handle: AtomicUsize::new(0x5100_0000),
+        };
+        let devices = (0..).zip(&driver.visible).map(|(ordinal, &gpu)| Device::new(&driver, ordinal, gpu));
+        driver.devices = devices.collect();
+        let pools = driver.devices.iter().map(|device| (device.default_pool.handle, device.default_pool.clone()));
+        lock(&driver.pools).extend(pools);
         let _ = DRIVER.set(driver);
         Ok(())
     }
@@ -104,6 +115,20 @@ impl Driver {
         match self.state().gpus[gpu].is_lost.load(Relaxed) {
             0 => Ok(()),
             error => Err(CudaError(error as i32)),
+        }
+    }
+}
+
+impl Device {
+    fn new(driver: &Driver, ordinal: i32, gpu: usize) -> Self {
+        let default_pool = Pool::new(driver, ordinal, true);
+        Self {
+            ordinal,
+            gpu,
+            arena: Mutex::new(Arena::new(gpu)),
+            primary: Mutex::new(Primary::new(driver.new_handle())),
+            pool: Mutex::new(default_pool.clone()),
+            default_pool,
         }
     }
 }

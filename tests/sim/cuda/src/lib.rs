@@ -6,12 +6,24 @@
 
 mod abi;
 mod arena;
+mod array;
+mod backing;
 mod context;
+mod copy;
 mod device;
 mod driver;
 mod errors;
+mod graph;
+mod handles;
+mod host;
 mod limits;
 mod lookup;
 mod memory;
+mod module;
+mod pointer;
+mod pool;
 mod primary;
+mod stream;
+mod unsupported;
 mod visible;
+mod vmm;

@@ -56,7 +56,7 @@ api! {
         Ok(())
     }
 
-    context Other: cuCtxResetPersistingL2Cache () |_| {
+    context Other: cuCtxResetPersistingL2Cache | cuCtxEnablePeerAccess | cuCtxDisablePeerAccess () |_| {
         Ok(())
     }
 

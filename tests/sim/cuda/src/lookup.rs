@@ -3,6 +3,9 @@
 use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
 use std::sync::OnceLock;
+use std::sync::atomic::Ordering::Relaxed;
+
+use gpu_sim_state::Process;
 
 use crate::abi::{Out, Result, Symbol, Text, api};
 use crate::errors::CudaError;
@@ -28,12 +31,22 @@ struct Versioned {
 fn families() -> impl Iterator<Item = &'static Symbol> {
     let families = [
         SYMBOLS,
+        crate::array::SYMBOLS,
         crate::context::SYMBOLS,
+        crate::copy::SYMBOLS,
         crate::device::SYMBOLS,
         crate::errors::SYMBOLS,
+        crate::graph::SYMBOLS,
+        crate::host::SYMBOLS,
         crate::limits::SYMBOLS,
         crate::memory::SYMBOLS,
+        crate::module::SYMBOLS,
+        crate::pointer::SYMBOLS,
+        crate::pool::SYMBOLS,
         crate::primary::SYMBOLS,
+        crate::stream::SYMBOLS,
+        crate::unsupported::SYMBOLS,
+        crate::vmm::SYMBOLS,
     ];
     families.into_iter().flatten()
 }
@@ -78,9 +91,13 @@ fn parts(name: &str) -> (&str, u32, bool) {
     }
 }
 
-/// The newest symbol that a program built for `version` can call.
-fn find(name: &str, version: c_int, flags: u64) -> std::result::Result<usize, c_int> {
-    let symbols = table().get(name).ok_or(NOT_FOUND)?;
+/// The newest symbol of a driver of this version that a program built for `version` can call.
+fn find(driver: c_int, name: &str, version: c_int, flags: u64) -> std::result::Result<usize, c_int> {
+    let symbols = table().get(name).into_iter().flatten().filter(|symbol| symbol.since <= driver);
+    let symbols: Vec<&Versioned> = symbols.collect();
+    if symbols.is_empty() {
+        return Err(NOT_FOUND);
+    }
     // Where there are variants for per-thread streams, a program that wants them gets no other.
     let wants_per_thread = flags & PER_THREAD_DEFAULT_STREAM != 0 && symbols.iter().any(|symbol| symbol.is_per_thread);
     let fitting = symbols.iter().filter(|symbol| symbol.is_per_thread == wants_per_thread && symbol.since <= version);
@@ -90,24 +107,32 @@ fn find(name: &str, version: c_int, flags: u64) -> std::result::Result<usize, c_
         .ok_or(VERSION_NOT_SUFFICIENT)
 }
 
-fn look_up(name: Text, out: Out<*mut c_void>, version: c_int, flags: u64, status: Out<c_int>) -> Result<bool> {
+fn look_up(
+    process: &Process,
+    name: Text,
+    out: Out<*mut c_void>,
+    version: c_int,
+    flags: u64,
+    status: Out<c_int>,
+) -> Result<bool> {
     let out = out.wanted()?;
     let name = name.get()?.to_str().map_err(|_| CudaError::INVALID_VALUE)?;
-    let found = find(name, version, flags);
+    let driver = process.state.cuda_version.load(Relaxed) as c_int;
+    let found = find(driver, name, version, flags);
     out.put(std::ptr::with_exposed_provenance_mut(found.unwrap_or(0)))?;
     status.put_if_wanted(found.err().unwrap_or(FOUND));
     Ok(found.is_ok())
 }
 
 api! {
-    always Query: cuGetProcAddress (name: Text, out: Out<*mut c_void>, version: c_int, flags: u64) |_| {
+    always Query: cuGetProcAddress (name: Text, out: Out<*mut c_void>, version: c_int, flags: u64) |process| {
         let nowhere = Out::nowhere();
-        if look_up(name, out, version, flags, nowhere)? { Ok(()) } else { Err(CudaError::NOT_FOUND) }
+        if look_up(process, name, out, version, flags, nowhere)? { Ok(()) } else { Err(CudaError::NOT_FOUND) }
     }
 
     always Query: cuGetProcAddress_v2
-    (name: Text, out: Out<*mut c_void>, version: c_int, flags: u64, status: Out<c_int>) |_| {
-        look_up(name, out, version, flags, status).map(|_| ())
+    (name: Text, out: Out<*mut c_void>, version: c_int, flags: u64, status: Out<c_int>) |process| {
+        look_up(process, name, out, version, flags, status).map(|_| ())
     }
 
     always Query: cuGetExportTable (table: Out<*const c_void>, _id: *const c_void) |_| {

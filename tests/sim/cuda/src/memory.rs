@@ -2,11 +2,14 @@
 
 use std::ffi::c_uint;
 
+use gpu_sim_state::MAX_GPUS;
+
 use crate::abi::{Out, Result, api};
 use crate::arena::{Allocation, Arena, Kind, Room};
 use crate::context::Context;
 use crate::driver::{Device, Driver, lock};
 use crate::errors::CudaError;
+use crate::vmm;
 
 /// Allocates in a context.
 pub(crate) fn allocate(context: &Context, size: u64, kind: Kind) -> Result<u64> {
@@ -28,11 +31,29 @@ pub(crate) fn allocate(context: &Context, size: u64, kind: Kind) -> Result<u64> 
 /// Frees what was allocated with exactly this address.
 pub(crate) fn free(driver: &Driver, address: u64) -> Result {
     let device = device_of(driver, address).ok_or(CudaError::INVALID_VALUE)?;
-    let freed = lock(&device.arena).remove(address).ok_or(CudaError::INVALID_VALUE)?;
-    if freed > 0 {
-        driver.state().give(device.gpu, driver.process.client, freed);
+    let (allocation, freed) = lock(&device.arena).remove(address).ok_or(CudaError::INVALID_VALUE)?;
+    match allocation.kind {
+        Kind::Pool(pool) => {
+            let pool = lock(&driver.pools).get(&pool).cloned().ok_or(CudaError::INVALID_VALUE)?;
+            pool.freed(driver, allocation.size);
+        }
+        _ if freed > 0 => driver.state().give(device.gpu, driver.process.client, freed),
+        _ => {}
     }
     Ok(())
+}
+
+/// Whether this is an address that the driver gives out, so never host memory.
+pub(crate) fn is_device(address: u64) -> bool {
+    Arena::gpu_of(address).is_some_and(|gpu| gpu <= MAX_GPUS)
+}
+
+/// Whether all of these bytes are allocated, or mapped and accessible.
+pub(crate) fn is_within(driver: &Driver, address: u64, size: u64) -> bool {
+    match around(driver, address) {
+        Some((_, found)) => address + size <= found.address + found.size,
+        None => vmm::is_accessible(driver, address, size),
+    }
 }
 
 /// The allocation that contains an address, with the ordinal of its GPU.

@@ -27,7 +27,7 @@ pub use map::State;
 pub use memory::{NoMemory, Seen};
 pub use names::Function;
 pub use process::Process;
-pub use trace::Event;
+pub use trace::{Event, Mark};
 
 /// Names the directory of the sandbox to every process in it.
 pub const DIRECTORY: &str = "GPU_SIM_DIR";

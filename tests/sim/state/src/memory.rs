@@ -1,5 +1,6 @@
 //! Who holds how much of a GPU. Every change is made under that GPU's lock and cannot be lost with its maker.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use crate::clients::Client;
@@ -117,18 +118,24 @@ impl State {
         self.clients_of(pid).map(|client| self.gpus[gpu].contexts_of[client].load(Relaxed)).sum()
     }
 
-    /// The processes that have a context on a GPU, with what they hold there.
-    pub fn processes(&self, gpu: usize) -> Vec<(u32, u64)> {
+    /// The processes that have a context or memory on a GPU, with what they hold there.
+    pub fn processes(&self, gpu: usize) -> BTreeMap<u32, u64> {
         let _locked = self.lock(gpu);
         self.bury(gpu);
+        self.holdings(gpu)
+    }
+
+    /// As `processes`. The caller holds the GPU's lock.
+    pub(crate) fn holdings(&self, gpu: usize) -> BTreeMap<u32, u64> {
         let state = &self.gpus[gpu];
-        let clients = 0..self.clients_used.load(Acquire) as usize;
-        let on_gpu = clients.filter(|&c| state.contexts_of[c].load(Relaxed) > 0 || state.used_by[c].load(Relaxed) > 0);
-        let mut processes = std::collections::BTreeMap::new();
-        for client in on_gpu {
-            *processes.entry(self.pid_of(client)).or_default() += state.used_by[client].load(Relaxed);
+        let mut holdings = BTreeMap::new();
+        for client in 0..self.clients_used.load(Acquire) as usize {
+            let bytes = state.used_by[client].load(Relaxed);
+            if bytes > 0 || state.contexts_of[client].load(Relaxed) > 0 {
+                *holdings.entry(self.pid_of(client)).or_default() += bytes;
+            }
         }
-        processes.into_iter().collect()
+        holdings
     }
 
     /// The most that all processes held at once on a GPU.
@@ -150,7 +157,7 @@ impl State {
         }
     }
 
-    fn lock(&self, gpu: usize) -> Guard<'_> {
+    pub(crate) fn lock(&self, gpu: usize) -> Guard<'_> {
         let state = &self.gpus[gpu];
         // The clients' own counts are each one store, so the sum follows from them whenever its maker was killed.
         state.lock.lock(|| {

@@ -1,5 +1,6 @@
 //! Every change of a GPU's memory, in order: what proves that memory was never let go for an instant.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::layout::{Gpu, TRACED};
@@ -17,7 +18,38 @@ pub struct Event {
     pub used: u64,
 }
 
+/// A moment from which changes are looked at.
+#[derive(Debug, Clone)]
+pub struct Mark {
+    gpu: usize,
+    from: u64,
+    /// What each process held then.
+    holds: BTreeMap<u32, u64>,
+}
+
 impl State {
+    /// This moment on a GPU.
+    pub fn mark(&self, gpu: usize) -> Mark {
+        let _locked = self.lock(gpu);
+        Mark { gpu, from: self.traced(gpu), holds: self.holdings(gpu) }
+    }
+
+    /// The least and the most that these processes together held since the mark, at any instant.
+    ///
+    /// # Panics
+    /// If more has happened since than is remembered.
+    pub fn extremes(&self, mark: &Mark, is_theirs: impl Fn(u32) -> bool) -> (u64, u64) {
+        let events = self.trace(mark.gpu, mark.from).unwrap_or_else(|| panic!("too much has happened since the mark"));
+        let mut holds = mark.holds.clone();
+        let sum = |holds: &BTreeMap<u32, u64>| holds.iter().filter(|(pid, _)| is_theirs(**pid)).map(|(_, n)| n).sum();
+        let start: u64 = sum(&holds);
+        events.into_iter().fold((start, start), |(least, most), event| {
+            holds.insert(event.pid, event.holds);
+            let now = sum(&holds);
+            (least.min(now), most.max(now))
+        })
+    }
+
     /// How many changes the GPU has seen: where a later [`State::trace`] begins.
     pub fn traced(&self, gpu: usize) -> u64 {
         self.gpus[gpu].traced.load(Acquire)

@@ -1,0 +1,141 @@
+//! The turnstile of the line: one holder at a time takes a number or is let go.
+//!
+//! It is a lock on a file, held around a few reads and writes of small files. A holder that is stopped (`^Z`) in there
+//! must not stop all others: after [`PATIENCE`] the next one puts a new turnstile in its place, and the stopped one finds
+//! that out before it acts ([`Turnstile::is_current`]).
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::control::directory::same_file;
+use crate::line::DRAFT;
+
+/// Many times what anyone needs in there, also on a busy machine.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+const BETWEEN_TRIES: Duration = Duration::from_millis(1);
+
+/// The turnstile, passed until dropped.
+#[derive(Debug)]
+pub struct Turnstile {
+    path: PathBuf,
+    file: File,
+}
+
+impl Turnstile {
+    /// Waits for the turnstile at `path`, and replaces it when whoever is in there does not move.
+    ///
+    /// # Errors
+    /// The file cannot be made or locked.
+    pub fn enter(path: PathBuf) -> io::Result<Self> {
+        let mut blocked: Option<(File, Instant)> = None;
+        loop {
+            let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                // Someone may have replaced it after it was opened.
+                Ok(()) if is_at(&file, &path) => return Ok(Self { path, file }),
+                Ok(()) => {}
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    match &blocked {
+                        Some((other, since)) if is_same(other, &file) => {
+                            if since.elapsed() > PATIENCE {
+                                tracing::warn!("a holder stands still in the turnstile of the line; it is passed by");
+                                replace(&path, &file)?;
+                            }
+                        }
+                        _ => blocked = Some((file, Instant::now())),
+                    }
+                    std::thread::sleep(BETWEEN_TRIES);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The number after the last one given and after `taken`, which is the highest in the line.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn next_number(&mut self, taken: u64) -> io::Result<u64> {
+        let mut text = String::new();
+        self.file.rewind()?;
+        self.file.read_to_string(&mut text)?;
+        // A file that was cut short, on a full disk, has no number; the line itself still has the order.
+        let number = text.trim().parse::<u64>().unwrap_or(0).max(taken) + 1;
+        self.file.rewind()?;
+        self.file.set_len(0)?;
+        write!(self.file, "{number}")?;
+        Ok(number)
+    }
+
+    /// Whether nobody has replaced it meanwhile.
+    pub fn is_current(&self) -> bool {
+        is_at(&self.file, &self.path)
+    }
+}
+
+/// Puts a new turnstile in place of `old`, with its number.
+fn replace(path: &PathBuf, old: &File) -> io::Result<()> {
+    let new = path.with_extension(format!("{}{DRAFT}", std::process::id()));
+    fs::copy(path, &new)?;
+    let outcome = if is_at(old, path) { fs::rename(&new, path) } else { fs::remove_file(&new) };
+    match outcome {
+        // A reader of the line has cleared the draft away; the next try makes another.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
+    }
+}
+
+fn is_at(file: &File, path: &PathBuf) -> bool {
+    fs::metadata(path).is_ok_and(|there| file.metadata().is_ok_and(|own| same_file(&own, &there)))
+}
+
+fn is_same(one: &File, other: &File) -> bool {
+    one.metadata().is_ok_and(|one| other.metadata().is_ok_and(|other| same_file(&one, &other)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_rise_and_survive_the_line() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("turnstile");
+        let number = |taken| Turnstile::enter(path.clone()).unwrap().next_number(taken).unwrap();
+        assert_eq!([number(0), number(0), number(9), number(3)], [1, 2, 10, 11]);
+        fs::write(&path, "").unwrap();
+        assert_eq!(number(11), 12, "without a last number, the line's own");
+    }
+
+    #[test]
+    fn one_at_a_time() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("turnstile");
+        let inside = Turnstile::enter(path.clone()).unwrap();
+        let waits = std::thread::spawn(move || Turnstile::enter(path).unwrap().is_current());
+        drop(inside);
+        assert!(waits.join().unwrap());
+    }
+
+    #[test]
+    fn one_that_stands_still_is_passed_by_and_knows() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("turnstile");
+        let mut stopped = Turnstile::enter(path.clone()).unwrap();
+        assert_eq!(stopped.next_number(0).unwrap(), 1);
+        let begun = Instant::now();
+        let mut next = Turnstile::enter(path.clone()).unwrap();
+        assert!(begun.elapsed() >= PATIENCE);
+        assert_eq!((stopped.is_current(), next.is_current()), (false, true));
+        assert_eq!(next.next_number(0).unwrap(), 2);
+        drop(next);
+        let begun = Instant::now();
+        let _third = Turnstile::enter(path).unwrap();
+        assert!(begun.elapsed() < PATIENCE, "nobody else waits for it");
+    }
+}
