@@ -13,6 +13,7 @@ mod output;
 mod plan;
 mod release;
 mod resize;
+mod run;
 mod status;
 mod talk;
 pub mod usage;
@@ -33,7 +34,7 @@ impl Command {
             Self::Completions(completions) => completions.run(),
             Self::Status(status) => status.run(quiet),
             Self::Doctor(doctor) => doctor.run(),
-            Self::Run(_) => Err(Failure::usage(anyhow::anyhow!("not built yet"))),
+            Self::Run(run) => run.run().map_err(Failure::of_run),
         }
     }
 }

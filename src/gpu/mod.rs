@@ -9,8 +9,8 @@ mod visible;
 
 pub use contextless::Contextless;
 pub use cuda::{
-    CallError, Chunk, ComputeMode, Context, CudaError, Device, Driver, DriverError, GRANULARITY, Handle,
-    order_by_pci_bus,
+    BY_PCI_BUS, CallError, Chunk, ComputeMode, Context, CudaError, Device, Driver, DriverError, GRANULARITY, Handle,
+    ORDER, callers_order, order_by_pci_bus,
 };
 pub use nvml::{GpuProcess, MemoryUse, Nvml, NvmlError};
 pub use select::{GpuSelector, SelectError, Selection};

@@ -17,13 +17,14 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags,
     SocketType,
 };
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::audit::News;
+use super::lane::{View, Yielded};
 use super::ledger::Ledger;
 use super::page::Shared;
 use super::protocol::{Answer, HELLO, MAX_GPUS, NEED, PATIENT, Packet, Request, VIEW, Welcome};
 use crate::gpu::GpuUuid;
-use crate::holder::worker::{Order, View, Yielded};
 use crate::units::ByteSize;
 
 /// Connections that nobody has been answered on yet. More wait in the kernel's queue.
@@ -179,7 +180,9 @@ impl Desk {
     fn welcome(&mut self, id: Id) {
         let Some(connection) = self.connections.iter().find(|connection| connection.id == id) else { return };
         let pid = connection.pid;
-        let Ok(pidfd) = crate::holder::process(pid.cast_signed()) else { return };
+        let Some(Ok(pidfd)) = Pid::from_raw(pid.cast_signed()).map(|pid| pidfd_open(pid, PidfdFlags::empty())) else {
+            return;
+        };
         let mut ledger = locked(&self.ledger);
         let slot = ledger.admit(pid);
         let mut uuids = [[0; 16]; MAX_GPUS];
@@ -206,8 +209,7 @@ impl Desk {
         // Up to date, so that what the job has just allocated is known before its memory is told.
         ledger.read();
         let tell = |view: Option<View>| reply.give(view.map(|view| memory(&view)).unwrap_or_default());
-        // A worker that has ended drops the reply, which then says no.
-        let _ = ledger.worker(gpu).send(Order::View { reply: Box::new(tell) });
+        ledger.lane(gpu).view(Box::new(tell));
     }
 
     fn queue(&mut self, id: Id, request: Request, gpu: usize) {
@@ -232,8 +234,7 @@ impl Desk {
         };
         let mut ledger = locked(&self.ledger);
         ledger.gave_way(gpu);
-        let size = ByteSize::new(request.size);
-        let _ = ledger.worker(gpu).send(Order::GiveWay { size, reply: Box::new(yielded) });
+        ledger.lane(gpu).give_way(ByteSize::new(request.size), Box::new(yielded));
     }
 
     /// Whoever is next gets the turn where it is nobody's.

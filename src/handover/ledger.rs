@@ -4,31 +4,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
-use std::sync::mpsc::Sender;
 
+use super::lane::{JobUse, Lane};
 use super::page::Shared;
 use super::protocol::MAX_SLOTS;
 use crate::gpu::GpuUuid;
-use crate::holder::worker::{Gauge, JobUse, Order};
 use crate::units::ByteSize;
 
 /// What a job may need without being able to wait for it, such as code loaded by the first launch of a kernel.
 const LAZY_LOADING: ByteSize = ByteSize::new(32 << 20);
-
-/// A GPU of the reservation, as the holder hands it to the handover.
-#[derive(Clone)]
-pub struct Lane {
-    pub uuid: GpuUuid,
-    pub orders: Sender<Order>,
-    pub gauge: Arc<Gauge>,
-}
-
-impl Lane {
-    /// What the balloon holds there.
-    pub fn held(&self) -> ByteSize {
-        ByteSize::new(self.gauge.allocated.load(Relaxed))
-    }
-}
 
 /// What the job had of one GPU.
 #[derive(Debug, Clone, Copy, Default)]
@@ -52,7 +36,7 @@ pub struct Reading {
 
 /// The account of one GPU.
 struct Account {
-    lane: Lane,
+    lane: Box<dyn Lane>,
     told: JobUse,
     /// What the processes' counts came to when they were read last.
     counted: u64,
@@ -74,7 +58,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    pub fn new(shared: Arc<Shared>, lanes: Vec<Lane>) -> Self {
+    pub fn new(shared: Arc<Shared>, lanes: Vec<Box<dyn Lane>>) -> Self {
         let account = |lane| Account {
             lane,
             told: JobUse::default(),
@@ -94,21 +78,21 @@ impl Ledger {
         ledger
     }
 
-    pub fn lanes(&self) -> impl Iterator<Item = &Lane> {
-        self.accounts.iter().map(|account| &account.lane)
+    pub fn lanes(&self) -> impl Iterator<Item = &dyn Lane> {
+        self.accounts.iter().map(|account| &*account.lane)
     }
 
     /// The identities of the GPUs, by number.
     pub fn gpus(&self) -> impl Iterator<Item = GpuUuid> {
-        self.accounts.iter().map(|account| account.lane.uuid)
+        self.accounts.iter().map(|account| account.lane.gpu())
     }
 
     pub fn number(&self, gpu: GpuUuid) -> Option<usize> {
         self.gpus().position(|uuid| uuid == gpu)
     }
 
-    pub fn worker(&self, number: usize) -> &Sender<Order> {
-        &self.accounts[number].lane.orders
+    pub fn lane(&self, number: usize) -> &dyn Lane {
+        &*self.accounts[number].lane
     }
 
     pub fn members(&self) -> impl Iterator<Item = u32> {
@@ -176,8 +160,7 @@ impl Ledger {
             let account = &mut self.accounts[number];
             if account.told != job {
                 account.told = job;
-                // A worker that has ended follows nobody.
-                let _ = account.lane.orders.send(Order::JobHolds(job));
+                account.lane.follow(job);
             }
         }
     }
@@ -187,7 +170,7 @@ impl Ledger {
         let job = self.job(number);
         let account = &mut self.accounts[number];
         account.told = job;
-        let _ = account.lane.orders.send(Order::Settled(job));
+        account.lane.settle(job);
     }
 
     pub fn gave_way(&mut self, number: usize) {
@@ -197,13 +180,13 @@ impl Ledger {
     /// What the job had of each GPU up to now.
     pub fn usage(&mut self) -> Vec<(GpuUuid, Usage)> {
         self.read();
-        self.accounts.iter().map(|account| (account.lane.uuid, account.usage)).collect()
+        self.accounts.iter().map(|account| (account.lane.gpu(), account.usage)).collect()
     }
 
     /// What the job holds of a GPU, read now.
     fn job(&mut self, number: usize) -> JobUse {
         let page = self.shared.page();
-        let chunk = self.accounts[number].lane.gauge.chunk_size.load(Relaxed).max(1);
+        let chunk = self.accounts[number].lane.chunk_size().bytes().max(1);
         let news = &page.gpus[number];
         news.step.store(chunk.cast_signed(), Relaxed);
         // First the news, then the counts that they are about: what comes in between is news again.
@@ -216,7 +199,7 @@ impl Ledger {
         let beyond = account.beyond.values().fold(account.strangers, |sum, bytes| sum.saturating_add(*bytes));
         let peak = counted.max(account.counted.saturating_add(highest)).saturating_add(beyond);
         account.counted = counted;
-        let reservation = account.lane.gauge.target.load(Relaxed);
+        let reservation = account.lane.reservation().bytes();
         account.usage.peak = account.usage.peak.max(peak);
         account.usage.handed_over = account.usage.handed_over.max(peak.min(reservation));
         let headroom = if self.expects_strangers {

@@ -5,6 +5,7 @@
 
 mod audit;
 mod desk;
+mod lane;
 mod ledger;
 mod library;
 mod page;
@@ -30,8 +31,9 @@ use crate::job::Kin;
 use crate::units::ByteSize;
 use audit::{News, Subjects};
 use desk::{Desk, locked};
+pub use lane::{JobUse, Lane, Reply, View, Yielded};
 use ledger::Ledger;
-pub use ledger::{Lane, Usage};
+pub use ledger::Usage;
 use library::Library;
 pub use library::VARIABLE as PRELOAD;
 use page::Shared;
@@ -39,9 +41,9 @@ use page::Shared;
 /// What a context costs where nobody can tell.
 const TYPICAL_CONTEXT: ByteSize = ByteSize::new(512 << 20);
 
-/// What the job sees of the memory.
+/// What the job is shown of the memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum View {
+pub enum Show {
     Shared,
     Capped,
     Raw,
@@ -75,7 +77,7 @@ impl Handover {
     ///
     /// # Errors
     /// The system has no descriptor, memory or thread left.
-    pub fn prepare(lanes: Vec<Lane>) -> io::Result<Self> {
+    pub fn prepare(lanes: Vec<Box<dyn Lane>>) -> io::Result<Self> {
         let shared = Arc::new(Shared::new()?);
         let ledger = Arc::new(Mutex::new(Ledger::new(Arc::clone(&shared), lanes)));
         let (ring, audit) = channel();
@@ -91,17 +93,17 @@ impl Handover {
         })
     }
 
-    /// Prepares the library, told to show memory as `view` says, and listens to it. `socket` is the path for this process
+    /// Prepares the library, told to show memory as `show` says, and listens to it. `socket` is the path for this process
     /// and the one for the job's.
     ///
     /// # Errors
     /// The library cannot go into the job; the rest works without.
-    pub fn bring_library(&mut self, view: View, socket: Option<(PathBuf, PathBuf)>) -> Result<(), NoLibrary> {
+    pub fn bring_library(&mut self, show: Show, socket: Option<(PathBuf, PathBuf)>) -> Result<(), NoLibrary> {
         let (own, others) = socket.ok_or(NoLibrary::NoSocket)?;
-        let view = match view {
-            View::Raw => protocol::VIEW_RAW,
-            View::Shared => protocol::VIEW_SHARED,
-            View::Capped => protocol::VIEW_CAPPED,
+        let view = match show {
+            Show::Raw => protocol::VIEW_RAW,
+            Show::Shared => protocol::VIEW_SHARED,
+            Show::Capped => protocol::VIEW_CAPPED,
         };
         let library = Library::new(view, &others).map_err(NoLibrary::Forbidden)?;
         self.listen(&own).map_err(NoLibrary::Deaf)?;
@@ -134,7 +136,7 @@ impl Handover {
             let used = nvml.processes(gpu).ok()?.iter().find(|process| process.pid == own)?.used_bytes?;
             Some(ByteSize::new(used))
         };
-        let contexts: Vec<_> = ledger.lanes().map(|lane| (lane.held(), context(lane.uuid))).collect();
+        let contexts: Vec<_> = ledger.lanes().map(|lane| (lane.held(), context(lane.gpu()))).collect();
         let largest = contexts.into_iter().map(|(held, used)| match used {
             Some(used) if used > held => used.saturating_sub(held),
             _ => TYPICAL_CONTEXT,

@@ -48,6 +48,10 @@ impl Events {
         Self { signals, inbox, server, watched: None, wakes: None, queue: VecDeque::new() }
     }
 
+    pub fn into_signals(self) -> Signals {
+        self.signals
+    }
+
     /// Reports [`Event::Exited`] once `process` (a pidfd) has ended.
     pub fn watch(&mut self, process: OwnedFd) {
         self.watched = Some(process);

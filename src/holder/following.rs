@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::balloon::{Space, Step};
 use crate::gpu::GRANULARITY;
-use crate::holder::worker::{Bench, JobUse, Task, Yielded};
+use crate::handover::{JobUse, Yielded};
+use crate::holder::worker::{Bench, Task};
 use crate::units::ByteSize;
 
 /// How long the job must be quiet before the balloon is trimmed to the byte.

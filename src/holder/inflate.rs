@@ -42,7 +42,7 @@ impl Holder {
                 Ok(shortfalls)
             }
             Err(error) => {
-                self.let_go()?;
+                self.let_go(&mut |_| false)?;
                 self.leave_line();
                 Err(error)
             }

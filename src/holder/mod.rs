@@ -3,6 +3,7 @@
 mod describe;
 mod events;
 mod following;
+mod for_job;
 mod grow;
 mod in_line;
 mod inflate;
@@ -149,28 +150,37 @@ impl Holder {
     /// # Errors
     /// The system denies the holder its loop; the driver frees the memory when the process ends.
     pub fn deflate(mut self) -> Result<Released, HolderError> {
-        let released = self.let_go()?;
+        self.release(&mut |_| false)
+    }
+
+    /// The same for a holder that has more to do. Signals for which `keep` says so do not cut it short.
+    ///
+    /// # Errors
+    /// As [`Self::deflate`].
+    pub fn release(&mut self, keep: &mut dyn FnMut(&Received) -> bool) -> Result<Released, HolderError> {
+        let released = self.let_go(keep)?;
         for asker in std::mem::take(&mut self.released_by) {
             self.events.answer(asker, Answer::Released { bytes: released.freed.bytes() });
         }
         Ok(released)
     }
 
-    fn let_go(&mut self) -> Result<Released, HolderError> {
+    fn let_go(&mut self, keep: &mut dyn FnMut(&Received) -> bool) -> Result<Released, HolderError> {
         self.state = State::Deflating;
         let all: Vec<usize> = (0..self.seats.len()).collect();
-        let (released, _) = self.free_seats(&all, Seat::give_up)?;
+        let (released, _) = self.free_seats(&all, Seat::give_up, keep)?;
         // The name is free before anyone is told that the memory is.
         self.registered = None;
         Ok(released)
     }
 
-    /// Frees everything on these seats, and ends their workers as `end` does. A signal meanwhile cuts it short. Also returns
-    /// what happened meanwhile that ends a holder that does not hold yet.
+    /// Frees everything on these seats, and ends their workers as `end` does. A signal meanwhile cuts it short, unless `keep`
+    /// says otherwise. Also returns what happened meanwhile that ends a holder that does not hold yet.
     fn free_seats(
         &mut self,
         seats: &[usize],
         end: fn(&mut Seat),
+        keep: &mut dyn FnMut(&Received) -> bool,
     ) -> Result<(Released, Option<HolderError>), HolderError> {
         let mut released = Released { freed: ByteSize::ZERO, failures: Vec::new(), cut_short: None };
         let mut ended = None;
@@ -185,7 +195,7 @@ impl Holder {
                     released.failures.extend(outcome.err().map(|error| (seat.ordinal(), error)));
                     end(seat);
                 }
-                Event::Signal(received) if self.events.signals.would_end_us(&received) => {
+                Event::Signal(received) if !keep(&received) && self.events.signals.would_end_us(&received) => {
                     released.cut_short = Some(received);
                     ended = Some(HolderError::Signal(received));
                     break;

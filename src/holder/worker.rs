@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use crate::balloon::{Balloon, Space, Step};
 use crate::gpu::{CallError, Context, Contextless, Device, Memory};
+use crate::handover::{JobUse, Reply, View, Yielded};
 use crate::holder::following::Following;
 use crate::holder::reports::Reports;
 use crate::units::ByteSize;
@@ -30,17 +31,6 @@ pub enum Order {
     View { reply: Reply<View> },
     /// Free everything and end; answered with [`Report::Deflated`].
     Deflate,
-}
-
-/// Takes the answer to an order, on the worker's thread: so it must not block. `None`: the driver does not tell.
-pub type Reply<T> = Box<dyn FnOnce(Option<T>) + Send>;
-
-/// What the job has of its reservation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct JobUse {
-    pub holds: ByteSize,
-    /// What it may take without being able to wait for the balloon to give way. Kept free for it on a full GPU.
-    pub headroom: ByteSize,
 }
 
 /// What a balloon's memory stands on.
@@ -74,23 +64,6 @@ pub enum Report {
     Failed(CallError),
     /// Everything is freed, the context too, and the worker has ended.
     Deflated { freed: ByteSize, outcome: Result<(), CallError> },
-}
-
-/// What giving way brought.
-#[derive(Debug, Clone, Copy)]
-pub struct Yielded {
-    pub freed: ByteSize,
-    /// Whether there is reason for the job to try again.
-    pub is_worth_a_try: bool,
-}
-
-/// A GPU's memory, the balloon on it and its reservation at one instant.
-#[derive(Debug, Clone, Copy)]
-pub struct View {
-    pub memory: Memory,
-    pub balloon: ByteSize,
-    pub job: ByteSize,
-    pub reservation: ByteSize,
 }
 
 /// The worker's figures, for whoever describes the balloon while the worker is busy.

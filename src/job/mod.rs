@@ -12,6 +12,7 @@
 mod descriptors;
 mod ended;
 mod family;
+mod reach;
 mod spawn;
 
 use std::io;
@@ -23,6 +24,7 @@ use crate::signals::Received;
 pub use descriptors::Inherited;
 pub use ended::Ended;
 pub use family::{Kin, Mark, Relative};
+pub use reach::{OutOfReach, reach};
 pub use spawn::{SpawnError, Spec};
 
 /// `si_code` of a signal sent with `sigqueue` (sigaction(2)).

@@ -11,8 +11,10 @@ mod error;
 mod functions;
 mod handle;
 
+use std::ffi::OsString;
 use std::ffi::{CStr, c_int};
 use std::ptr;
+use std::sync::OnceLock;
 
 use cudarc::driver::sys::CUresult;
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
@@ -103,8 +105,20 @@ fn loaded_path() -> Option<String> {
     })
 }
 
+/// The variable that says in which order CUDA numbers the GPUs, and what makes it nvidia-smi's.
+pub const ORDER: &str = "CUDA_DEVICE_ORDER";
+pub const BY_PCI_BUS: &str = "PCI_BUS_ID";
+
+static CALLERS_ORDER: OnceLock<Option<OsString>> = OnceLock::new();
+
 /// Makes ordinals follow the PCI bus, as nvidia-smi's indices do. Call before [`Driver::load`] and before any thread.
 pub fn order_by_pci_bus() {
+    CALLERS_ORDER.get_or_init(|| std::env::var_os(ORDER));
     // SAFETY: `main` calls this while it is the only thread.
-    unsafe { std::env::set_var("CUDA_DEVICE_ORDER", "PCI_BUS_ID") };
+    unsafe { std::env::set_var(ORDER, BY_PCI_BUS) };
+}
+
+/// The variable as the caller has it.
+pub fn callers_order() -> Option<OsString> {
+    CALLERS_ORDER.get().cloned().unwrap_or_else(|| std::env::var_os(ORDER))
 }
