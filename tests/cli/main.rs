@@ -5,3 +5,4 @@ mod harness;
 mod hold;
 mod status;
 mod variables;
+mod wait;

@@ -92,6 +92,10 @@ impl Running {
         self.lines.try_recv().is_err() && self.child.try_wait().is_ok_and(|ended| ended.is_none())
     }
 
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|ended| ended.is_none())
+    }
+
     pub fn say(&mut self, line: &str) {
         writeln!(self.stdin.as_mut().expect("stdin is open"), "{line}").expect("it listens");
     }

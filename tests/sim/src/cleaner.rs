@@ -2,7 +2,8 @@
 #![expect(unsafe_code, reason = "fork")]
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::path::Path;
 use std::time::Duration;
 
 use gpu_sim::{Builder, Sandbox};
@@ -21,7 +22,7 @@ pub fn temporary(builder: Builder) -> io::Result<Sandbox> {
             unsafe {
                 libc::setsid();
                 if libc::fork() == 0 {
-                    clean(&sandbox, &user);
+                    clean(sandbox.directory(), user);
                 }
                 libc::_exit(0)
             }
@@ -32,26 +33,33 @@ pub fn temporary(builder: Builder) -> io::Result<Sandbox> {
     Ok(sandbox)
 }
 
-fn clean(sandbox: &Sandbox, user: &OwnedFd) {
-    let_go_of_streams();
-    let mut poll = libc::pollfd { fd: user.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+fn clean(directory: &Path, user: OwnedFd) {
+    let user = keep_only(user);
+    let mut poll = libc::pollfd { fd: user, events: libc::POLLIN, revents: 0 };
     // SAFETY: one live structure.
     while unsafe { libc::poll(&raw mut poll, 1, -1) } < 0 {}
     // The command may have left holders behind.
-    while !sandbox.live_pids().is_empty() {
+    while Sandbox::open(directory).is_ok_and(|sandbox| !sandbox.live_pids().is_empty()) {
         std::thread::sleep(Duration::from_millis(200));
     }
-    let _ = std::fs::remove_dir_all(sandbox.directory());
+    let _ = std::fs::remove_dir_all(directory);
 }
 
-/// A reader of the command's output must not wait for the cleaner.
-fn let_go_of_streams() {
-    let Ok(null) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null") else { return };
-    for stream in 0..=2 {
-        // SAFETY: both descriptors are plain numbers of this process.
-        unsafe { libc::dup2(null.as_raw_fd(), stream) };
-    }
+/// Lets go of all descriptors but one: a reader of the command's output must not wait for the cleaner.
+fn keep_only(kept: OwnedFd) -> RawFd {
     let _ = std::env::set_current_dir("/");
+    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null");
+    let null = null.map_or(-1, IntoRawFd::into_raw_fd);
+    let kept = kept.into_raw_fd();
+    // SAFETY: plain numbers; whatever owned a descriptor in the launcher is never used again in this process.
+    unsafe {
+        for stream in 0..=2 {
+            libc::dup2(null, stream);
+        }
+        libc::dup2(kept, 3);
+        libc::close_range(4, libc::c_uint::MAX, 0);
+    }
+    3
 }
 
 fn pidfd(pid: u32) -> io::Result<OwnedFd> {

@@ -18,6 +18,11 @@ impl Launch {
     /// and terminal are its own.
     pub fn run(self) -> anyhow::Result<()> {
         let directory = self.dir.clone().or_else(|| self.shared.then(shared).flatten()).or_else(inherited);
+        if let Some(directory) = directory.as_ref().filter(|_| self.shared)
+            && Sandbox::open(directory).is_ok_and(|sandbox| sandbox.is_outdated())
+        {
+            std::fs::remove_dir_all(directory)?;
+        }
         let sandbox = match &directory {
             Some(directory) => join_or_make(directory, || self.builder())
                 .with_context(|| format!("cannot use the machine in {}", directory.display()))?,

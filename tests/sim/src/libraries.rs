@@ -1,5 +1,6 @@
 //! The two libraries, as cargo built them, put where a sandbox's processes find them.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -41,6 +42,17 @@ pub(crate) fn install(directory: &Path, variant: &Variant) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether the libraries in `directory` are those that cargo built last.
+pub(crate) fn are_current(directory: &Path) -> io::Result<bool> {
+    let pairs = [("libgpu_sim_cuda.so", "libcuda.so.1"), ("libgpu_sim_nvml.so", "libnvidia-ml.so.1")];
+    for (built, installed) in pairs {
+        if fs::read(find(built)?)? != fs::read(directory.join(installed))? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 fn place(built: &str, target: &Path, without: &[String]) -> io::Result<()> {
     let built = find(built)?;
     if without.is_empty() {
@@ -48,19 +60,17 @@ fn place(built: &str, target: &Path, without: &[String]) -> io::Result<()> {
         return fs::hard_link(&built, target).or_else(|_| fs::copy(&built, target).map(|_| ()));
     }
     let mut library = fs::read(built)?;
-    for symbol in without {
-        rename(&mut library, symbol);
-    }
+    rename(&mut library, without);
     fs::write(target, library)
 }
 
-/// Gives a symbol another name, so that nobody finds it: in the table of the dynamic linker and in the library's own.
-fn rename(library: &mut [u8], symbol: &str) {
-    let name: Vec<u8> = [0].into_iter().chain(symbol.bytes()).chain([0]).collect();
-    let mut from = 0;
-    while let Some(at) = library[from..].windows(name.len()).position(|window| window == name) {
-        library[from + at + 1] = b'X';
-        from += at + name.len();
+/// Gives symbols other names, so that nobody finds them: in the table of the dynamic linker and in the library's own.
+fn rename(library: &mut [u8], symbols: &[String]) {
+    let symbols: HashSet<&[u8]> = symbols.iter().map(String::as_bytes).collect();
+    for text in library.split_mut(|byte| *byte == 0) {
+        if symbols.contains(&*text) {
+            text[0] = b'X';
+        }
     }
 }
 

@@ -122,6 +122,11 @@ impl Script {
         self.0.line()
     }
 
+    /// Asks without waiting for the answer.
+    pub fn send(&mut self, request: &str) {
+        self.0.say(request);
+    }
+
     /// Asks for what must succeed; gives what stands behind `ok`.
     ///
     /// # Panics

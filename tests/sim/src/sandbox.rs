@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use gpu_sim_state::{DIRECTORY, State};
 use tempfile::TempDir;
 
-use crate::Builder;
+use crate::{Builder, libraries};
 
 pub(crate) const LIBRARIES: &str = "lib";
 
@@ -46,6 +46,11 @@ impl Sandbox {
     /// Where `libcuda.so.1` and `libnvidia-ml.so.1` lie.
     pub fn libraries(&self) -> PathBuf {
         self.directory().join(LIBRARIES)
+    }
+
+    /// Whether nobody is on it, and its libraries are of another build than this program.
+    pub fn is_outdated(&self) -> bool {
+        self.live_pids().is_empty() && !libraries::are_current(&self.libraries()).unwrap_or(false)
     }
 
     /// A command that will run on this machine. The caller's own choice of GPUs does not reach it.

@@ -83,7 +83,8 @@ fn by_bus_id(driver: &Driver, text: &str) -> Option<c_int> {
 }
 
 fn total(driver: &Driver, ordinal: c_int) -> Result<u64> {
-    Ok(driver.state().gpus[driver.device(ordinal)?.gpu].total.load(Relaxed))
+    let gpu = &driver.state().gpus[driver.device(ordinal)?.gpu];
+    Ok(gpu.total.load(Relaxed) - gpu.reserved.load(Relaxed))
 }
 
 api! {

@@ -91,7 +91,8 @@ api! {
     context Query: cuMemGetInfo_v2 (free: Out<usize>, total: Out<usize>) |context| {
         let seen = context.driver().state().seen(context.device().gpu);
         free.put(seen.free as usize)?;
-        total.put(seen.total as usize)
+        // Unlike NVML's, CUDA's total is without what the driver keeps for itself.
+        total.put((seen.total - seen.reserved) as usize)
     }
 
     context Alloc: cuMemAlloc_v2 (out: Out<u64>, size: usize) |context| {

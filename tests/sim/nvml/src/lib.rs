@@ -10,3 +10,4 @@ mod hardware;
 mod library;
 mod memory;
 mod processes;
+mod unsupported;

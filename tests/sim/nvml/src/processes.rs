@@ -1,6 +1,8 @@
 //! The processes that have a context on a GPU.
 
 use std::ffi::c_uint;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::abi::{Gpu, Out, Result, api};
 use crate::errors::NvmlError;
@@ -21,6 +23,18 @@ pub struct ProcessV2 {
     used: u64,
     gpu_instance: c_uint,
     compute_instance: c_uint,
+}
+
+/// `nvmlProcessUtilizationSample_t`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Sample {
+    pid: c_uint,
+    at_us: u64,
+    compute: c_uint,
+    memory: c_uint,
+    encoder: c_uint,
+    decoder: c_uint,
 }
 
 /// Fills the caller's array, or says how long it must be.
@@ -58,5 +72,20 @@ api! {
     | nvmlDeviceGetMPSComputeRunningProcesses_v2 | nvmlDeviceGetMPSComputeRunningProcesses_v3
     (count: Out<c_uint>, _array: Out<ProcessV2>) |_| {
         count.put(0)
+    }
+
+    device: nvmlDeviceGetProcessUtilization (array: Out<Sample>, count: Out<c_uint>, _since_us: u64) |gpu| {
+        let processes = gpu.state.processes(gpu.index);
+        let busy = gpu.utilization.load(Relaxed);
+        // The load of the GPU, shared by those who are on it.
+        let share = busy / (processes.len() as c_uint).max(1);
+        if busy == 0 || processes.is_empty() {
+            count.put(0)?;
+            return Err(NvmlError::NOT_FOUND);
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let at_us = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
+        let sample = |pid| Sample { pid, at_us, compute: share, memory: share / 2, encoder: 0, decoder: 0 };
+        fill(&processes.into_keys().map(sample).collect::<Vec<_>>(), count, array)
     }
 }

@@ -1,0 +1,1 @@
+//! Many at a time.
