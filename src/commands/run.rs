@@ -198,7 +198,7 @@ fn see_through(holder: &mut Holder, mut job: Job, mark: &Mark) -> Result<Ended, 
     if !matches!(cause, Cause::Exited) {
         tracing::info!("the reservation ends, the command goes on: {}", talk::because(&cause));
         holder.release(&mut pass_on)?;
-        holder.outlive_balloon(|received| drop(pass_on(received)))?;
+        holder.outlive_balloon(&mut pass_on)?;
     }
     let ended = loop {
         match job.ended().map_err(failed)? {

@@ -229,8 +229,8 @@ impl Desk {
         let Some((request, gpu)) = connection.waits else { return };
         let reply = Reply::new(&connection.socket);
         let yielded = |yielded: Option<Yielded>| {
-            let again = yielded.is_some_and(|yielded| yielded.is_worth_a_try);
-            reply.give(Answer { yes: again.into(), ..Answer::default() });
+            let is_worth_a_try = yielded == Some(Yielded::Room);
+            reply.give(Answer { yes: is_worth_a_try.into(), ..Answer::default() });
         };
         let mut ledger = locked(&self.ledger);
         ledger.gave_way(gpu);

@@ -42,11 +42,12 @@ pub struct JobUse {
 }
 
 /// What giving way brought.
-#[derive(Debug, Clone, Copy)]
-pub struct Yielded {
-    pub freed: ByteSize,
-    /// Whether there is reason for the job to try again.
-    pub is_worth_a_try: bool,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Yielded {
+    /// There is more room than before: worth another try.
+    Room,
+    /// The balloon cannot help.
+    Nothing,
 }
 
 /// A GPU's memory, the balloon on it and its reservation at one instant.

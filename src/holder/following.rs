@@ -68,7 +68,7 @@ impl<S: Space> Bench<'_, S> {
         let free = self.balloon.memory().ok()?.free;
         if size > self.balloon.allocated().saturating_add(free) {
             // It cannot fit even in an empty balloon's place: freeing would only lose memory to others.
-            return Some(Yielded { freed: ByteSize::ZERO, is_worth_a_try: false });
+            return Some(Yielded::Nothing);
         }
         let needed = size.saturating_sub(free);
         let mut freed = ByteSize::ZERO;
@@ -88,7 +88,7 @@ impl<S: Space> Bench<'_, S> {
         let following = &mut self.following;
         following.promised = following.promised.max(following.job.holds).saturating_add(freed);
         self.balloon.set_target(self.share());
-        Some(Yielded { freed, is_worth_a_try: !freed.is_zero() })
+        Some(if freed.is_zero() { Yielded::Nothing } else { Yielded::Room })
     }
 
     /// Headroom costs nothing as long as the GPU has free memory anyway. Once given it stays given until there is plenty, so

@@ -81,16 +81,16 @@ impl Holder {
         self.registered.as_ref().map(crate::control::registry::Registered::job_socket)
     }
 
-    /// Waits for the job's end without a balloon. Every signal goes to `each`.
+    /// Waits for the job's end without a balloon. Every signal goes to `keep`, as in [`Self::hold`].
     ///
     /// # Errors
     /// The system denies the holder its loop.
-    pub fn outlive_balloon(&mut self, mut each: impl FnMut(&Received)) -> Result<(), HolderError> {
+    pub fn outlive_balloon(&mut self, keep: &mut dyn FnMut(&Received) -> bool) -> Result<(), HolderError> {
         self.events.close_server();
         loop {
             match self.next(None)? {
                 Event::Exited => return Ok(()),
-                Event::Signal(received) => each(&received),
+                Event::Signal(received) => _ = keep(&received),
                 Event::Request(asker, Request::Release { .. }) => {
                     self.events.answer(asker, Answer::Released { bytes: 0 });
                 }

@@ -107,7 +107,7 @@ impl Worker {
     /// The GPU's memory and the balloon on it; `None` when the driver or the worker does not tell.
     pub fn view(&self) -> Option<View> {
         let (reply, view) = std::sync::mpsc::sync_channel(1);
-        self.tell(Order::View { reply: Box::new(move |view| drop(reply.send(view))) });
+        self.tell(Order::View { reply: Box::new(move |view| _ = reply.send(view)) });
         view.recv().ok().flatten()
     }
 

@@ -1,5 +1,6 @@
 //! What the tests stand on: a machine of simulated GPUs with a runtime directory of its own, and the program on it.
 
+mod job;
 mod process;
 
 use std::ops::Deref;
@@ -9,6 +10,7 @@ use std::process::Command;
 use gpu_sim::{Builder, Sandbox};
 use tempfile::TempDir;
 
+pub use job::pid_of;
 pub use process::{DEADLINE, Ended, Running};
 
 /// The program under test.
