@@ -18,7 +18,7 @@ fn main() {
         .arg("--target")
         .arg(variable("TARGET"))
         // Whole-program optimization leaves nothing of `core` but what is called: no unwinding, no formatting.
-        .args(["-C", "panic=abort", "-C", "opt-level=s", "-C", "lto=fat", "-C", "codegen-units=1"])
+        .args(["-C", "panic=abort", "-C", "opt-level=3", "-C", "lto=fat", "-C", "codegen-units=1"])
         .args(["-C", "strip=symbols", "-C", "link-arg=-nostartfiles"])
         .arg("-o")
         .arg(&library)

@@ -192,6 +192,7 @@ impl Ledger {
         // First the news, then the counts that they are about: what comes in between is news again.
         let highest = positive(news.highest.swap(0, Relaxed));
         news.unread.swap(0, Acquire);
+        news.rung.store(0, Relaxed);
         let counted =
             page.slots.iter().fold(0, |sum: u64, slot| sum.saturating_add(positive(slot.used[number].load(Relaxed))));
         let has_members = self.members().next().is_some();

@@ -58,13 +58,13 @@ impl Membership {
         let gpu = usize::from(gpu);
         let news = &self.page.gpus[gpu];
         self.slot.used[gpu].fetch_add(change, Relaxed);
-        let before = news.unread.fetch_add(change, Relaxed);
-        let unread = before + change;
-        if change > 0 {
+        let unread = news.unread.fetch_add(change, Relaxed) + change;
+        // Looked at first: to change it takes far longer.
+        if unread > news.highest.load(Relaxed) {
             news.highest.fetch_max(unread, Relaxed);
         }
-        let step = news.step.load(Relaxed).max(1);
-        if before / step != unread / step {
+        if (unread - news.rung.load(Relaxed)).abs() >= news.step.load(Relaxed) {
+            news.rung.store(unread, Relaxed);
             self.ring();
         }
     }

@@ -8,6 +8,7 @@
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 #![allow(non_snake_case, reason = "the driver's names")]
 
+mod current;
 mod driver;
 mod holder;
 mod hook;

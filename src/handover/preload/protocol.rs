@@ -58,7 +58,9 @@ pub struct Gpu {
     pub unread: AtomicI64,
     /// The highest `unread` since then.
     pub highest: AtomicI64,
-    /// How much `unread` is worth a wake-up. Set by the holder.
+    /// What `unread` was when somebody rang for it.
+    pub rung: AtomicI64,
+    /// How much more `unread` than at the last ring is worth a wake-up. Set by the holder.
     pub step: AtomicI64,
 }
 

@@ -5,6 +5,7 @@ use core::mem::MaybeUninit;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicPtr, AtomicU8};
 
+use crate::current::Remembered;
 use crate::driver;
 use crate::holder::{self, Membership};
 use crate::lock::{Lock, Locked};
@@ -24,17 +25,27 @@ pub struct State {
     storage: Locked<MaybeUninit<Membership>>,
     /// By CUDA device: 0 not looked up, 1 not of the reservation, else the GPU's number plus 2.
     devices: [AtomicU8; DEVICES],
+    pub current: Remembered,
     pub table: Locked<Table>,
     pub pools: Pools,
     /// By CUDA device: the primary context as it was last handed out.
     pub primary: Locked<[u64; DEVICES]>,
 }
 
+/// What takes the driver so long that asking it for the context does not count.
+const LARGE: u64 = 1 << 20;
+
 const UNKNOWN: u8 = 0;
 const MEMBER: u8 = 1;
 const REFUSED: u8 = 2;
 
 static STATE: AtomicPtr<State> = AtomicPtr::new(core::ptr::null_mut());
+
+/// The state, if there is any yet.
+fn known_state() -> Option<&'static State> {
+    // SAFETY: null, or mapped by `state`.
+    unsafe { STATE.load(Acquire).as_ref() }
+}
 
 /// This process's state; `None` where there is no memory for it, or no kernel that wipes it on fork.
 pub fn state() -> Option<&'static State> {
@@ -116,6 +127,7 @@ impl State {
 
     /// Forgets what lived in a context that is gone.
     pub fn context_gone(&self, context: u64) {
+        self.current.forget_all();
         for kind in [Kind::Memory, Kind::Array] {
             self.table.lock().remove_owned(kind, context, |entry| self.count(entry.gpu, -entry.size.cast_signed()));
         }
@@ -124,16 +136,22 @@ impl State {
     }
 }
 
-/// Allocates for the current device's context: notes `size` bytes under `key`.
+/// Notes `size` bytes, allocated in the current context, under `key`.
 pub fn allocated(kind: Kind, key: u64, size: u64) {
     let noted = || {
         let state = state()?;
-        let gpu = state.gpu(driver::current_device()?)?;
-        let owner = driver::current_context()?;
-        state.add(Entry { key, size, owner, kind, gpu, handles: 0, mappings: 0 });
+        let current = state.current.get(state, size >= LARGE)?;
+        state.add(Entry { key, size, owner: current.context, kind, gpu: current.gpu, handles: 0, mappings: 0 });
         Some(())
     };
     noted();
+}
+
+/// The context of the calling thread has changed.
+pub fn switched() {
+    if let Some(state) = known_state() {
+        state.current.forget();
+    }
 }
 
 /// Frees `key` by calling the driver. The entry goes first: as soon as the driver has freed the address, another thread may

@@ -99,8 +99,14 @@ impl Table {
     }
 
     fn home(&self, key: u64) -> usize {
-        // Addresses are multiples of a power of two: the product's upper half is what varies.
-        (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize & (self.capacity - 1)
+        // Neighbours in memory stay neighbours here, as one allocation after the other touches the same pages; but those
+        // that lie whole pages of the GPU apart do not meet in one place. Handles are small numbers.
+        ((key & 511) + (key >> 9) + (key >> 21)) as usize & (self.capacity - 1)
+    }
+
+    /// How far an entry at `at` is from its home.
+    fn distance(&self, key: u64, at: usize) -> usize {
+        at.wrapping_sub(self.home(key)) & (self.capacity - 1)
     }
 
     fn find(&mut self, kind: Kind, key: u64) -> Option<usize> {
@@ -109,44 +115,56 @@ impl Table {
         }
         let mask = self.capacity - 1;
         let mut at = self.home(key);
+        let mut distance = 0;
         loop {
-            let entry = &self.entries()[at];
-            if entry.key == 0 {
-                return None;
-            }
+            let entry = self.entries()[at];
             if entry.key == key && entry.kind == kind {
                 return Some(at);
             }
+            // Past entries that are nearer to their homes ours would have taken their place.
+            if entry.key == 0 || self.distance(entry.key, at) < distance {
+                return None;
+            }
             at = (at + 1) & mask;
+            distance += 1;
         }
     }
 
-    fn place(&mut self, entry: Entry) {
+    /// Puts an entry into the first place whose owner is nearer to its home, and goes on with that one. So entries lie in the
+    /// order of their homes.
+    fn place(&mut self, mut entry: Entry) {
         let mask = self.capacity - 1;
         let mut at = self.home(entry.key);
-        while self.entries()[at].key != 0 {
+        let mut distance = 0;
+        loop {
+            let there = self.entries()[at];
+            if there.key == 0 {
+                self.entries()[at] = entry;
+                return;
+            }
+            let its_distance = self.distance(there.key, at);
+            if its_distance < distance {
+                self.entries()[at] = entry;
+                (entry, distance) = (there, its_distance);
+            }
             at = (at + 1) & mask;
+            distance += 1;
         }
-        self.entries()[at] = entry;
     }
 
-    /// Takes an entry out and moves those behind it up, so that no search ends at the hole.
+    /// Takes an entry out, and moves those behind it that are not at home one place up.
     fn remove_at(&mut self, at: usize) -> Entry {
         let removed = self.entries()[at];
         let mask = self.capacity - 1;
-        let (mut hole, mut next) = (at, at);
+        let mut hole = at;
         loop {
-            next = (next + 1) & mask;
+            let next = (hole + 1) & mask;
             let entry = self.entries()[next];
-            if entry.key == 0 {
+            if entry.key == 0 || self.distance(entry.key, next) == 0 {
                 break;
             }
-            // It may move unless its home lies between the hole and itself.
-            let home = self.home(entry.key);
-            if (next.wrapping_sub(home) & mask) >= (next.wrapping_sub(hole) & mask) {
-                self.entries()[hole] = entry;
-                hole = next;
-            }
+            self.entries()[hole] = entry;
+            hole = next;
         }
         self.entries()[hole].key = 0;
         self.count -= 1;

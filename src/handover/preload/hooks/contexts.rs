@@ -5,7 +5,7 @@ use crate::driver::{self, SUCCESS, Status};
 use crate::holder::Turn;
 use crate::hook::{Hook, NEWEST, hook};
 use crate::hooks::{current_gpu, insist};
-use crate::state::state;
+use crate::state::{state, switched};
 
 pub const HOOKS: &[&Hook] = &[
     &PRIMARY_RETAIN,
@@ -18,6 +18,11 @@ pub const HOOKS: &[&Hook] = &[
     &CREATE_V4,
     &DESTROY,
     &DESTROY_V1,
+    &SET_CURRENT,
+    &PUSH,
+    &PUSH_V1,
+    &POP,
+    &POP_V1,
     &MODULE_LOAD,
     &MODULE_DATA,
     &MODULE_DATA_EX,
@@ -47,6 +52,7 @@ fn create(device: i32, call: impl FnMut() -> Status) -> Status {
     let mut turn = Turn::default();
     let status = insist(&mut turn, || driver::uuid(device), 0, call);
     if status == SUCCESS {
+        switched();
         news();
     }
     status
@@ -175,6 +181,51 @@ hook! {
     DESTROY_V1 = c"cuCtxDestroy", c"cuCtxDestroy", (2000, 4000), false;
     fn cuCtxDestroy(context: u64) |real| {
         destroyed(context, real(context))
+    }
+}
+
+hook! {
+    SET_CURRENT = c"cuCtxSetCurrent", c"cuCtxSetCurrent", (4000, NEWEST), false;
+    fn cuCtxSetCurrent(context: u64) |real| {
+        let status = real(context);
+        switched();
+        status
+    }
+}
+
+hook! {
+    PUSH = c"cuCtxPushCurrent_v2", c"cuCtxPushCurrent", (4000, NEWEST), false;
+    fn cuCtxPushCurrent_v2(context: u64) |real| {
+        let status = real(context);
+        switched();
+        status
+    }
+}
+
+hook! {
+    PUSH_V1 = c"cuCtxPushCurrent", c"cuCtxPushCurrent", (2000, 4000), false;
+    fn cuCtxPushCurrent(context: u64) |real| {
+        let status = real(context);
+        switched();
+        status
+    }
+}
+
+hook! {
+    POP = c"cuCtxPopCurrent_v2", c"cuCtxPopCurrent", (4000, NEWEST), false;
+    fn cuCtxPopCurrent_v2(context: usize) |real| {
+        let status = real(context);
+        switched();
+        status
+    }
+}
+
+hook! {
+    POP_V1 = c"cuCtxPopCurrent", c"cuCtxPopCurrent", (2000, 4000), false;
+    fn cuCtxPopCurrent(context: usize) |real| {
+        let status = real(context);
+        switched();
+        status
     }
 }
 

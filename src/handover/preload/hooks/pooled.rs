@@ -38,10 +38,12 @@ fn allocate(size: usize, pool: Option<u64>, address: *const u64, call: impl FnMu
 /// Says whether the pool's size is known, or none of the reservation's GPUs is concerned.
 fn count(pool: Option<u64>) -> bool {
     let Some(state) = state() else { return true };
-    let Some(device) = driver::current_device() else { return true };
-    let known = pool.and_then(|pool| state.pools.gpu(pool));
-    let Some(gpu) = known.or_else(|| state.gpu(device)) else { return true };
-    pool.or_else(|| driver::current_pool(device)).is_some_and(|pool| state.pools.refresh(state, pool, gpu))
+    let known = pool.and_then(|pool| Some((pool, state.pools.gpu(pool)?)));
+    let of_device = || {
+        let device = driver::current_device()?;
+        Some((pool.or_else(|| driver::current_pool(device))?, state.gpu(device)?))
+    };
+    known.or_else(of_device).is_none_or(|(pool, gpu)| state.pools.refresh(state, pool, gpu))
 }
 
 fn free(address: u64, call: impl FnOnce() -> Status) -> Status {
