@@ -53,6 +53,8 @@ pub struct Balloon<S: Space> {
     /// By size, so that the best fit is found at once. No list is empty.
     chunks: BTreeMap<ByteSize, Vec<S::Chunk>>,
     allocated: ByteSize,
+    /// What the driver did not free when told to. Only the end of the process gives it back.
+    stuck: ByteSize,
     count: usize,
     target: ByteSize,
     chunk_size: ByteSize,
@@ -67,6 +69,7 @@ impl<S: Space> Balloon<S> {
         Self {
             chunks: BTreeMap::new(),
             allocated: ByteSize::ZERO,
+            stuck: ByteSize::ZERO,
             count: 0,
             target: ByteSize::ZERO,
             chunk_size: GRANULARITY,
@@ -77,6 +80,10 @@ impl<S: Space> Balloon<S> {
 
     pub fn allocated(&self) -> ByteSize {
         self.allocated
+    }
+
+    pub fn stuck(&self) -> ByteSize {
+        self.stuck
     }
 
     pub fn count(&self) -> usize {
@@ -125,7 +132,10 @@ impl<S: Space> Balloon<S> {
                 }
                 Err(error) if !error.error.is_out_of_memory() => return Err(error),
                 Err(_) if size <= GRANULARITY => return Ok(Step::Short(missing)),
-                Err(_) => self.step = whole(ByteSize::new(size.bytes() / 2)),
+                Err(_) => {
+                    tracing::debug!(%size, "chunk does not fit, trying half");
+                    self.step = whole(ByteSize::new(size.bytes() / 2));
+                }
             }
         }
     }
@@ -217,7 +227,7 @@ impl<S: Space> Balloon<S> {
         let Some(chunk) = chunk else { return Ok(()) };
         self.allocated = self.allocated.saturating_sub(size);
         self.count -= 1;
-        chunk.release()
+        chunk.release().inspect_err(|_| self.stuck = self.stuck.saturating_add(size))
     }
 }
 

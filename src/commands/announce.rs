@@ -62,8 +62,10 @@ impl Announcement {
         if let Some(ready_fd) = &mut self.ready_fd {
             told(ready_fd.write_all(line.as_bytes()), "--ready-fd");
         }
-        let notified = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-        told(notified, "NOTIFY_SOCKET");
+        if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+            // The variable outlives its socket in many a container.
+            tracing::info!(%error, "readiness not announced on NOTIFY_SOCKET");
+        }
     }
 
     fn line(&self, holder: &Holder, gpus: &[Visible]) -> String {
@@ -79,8 +81,13 @@ impl Announcement {
     }
 }
 
+/// A reader that has gone wants to hear no more; one that still waits, for a line that found no room, must not wait
+/// without a word.
 fn told(outcome: io::Result<()>, listener: &str) {
-    if let Err(error) = outcome {
-        tracing::info!(%error, listener, "readiness not announced");
+    match outcome {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            tracing::warn!("the ready line cannot be written to {listener}: {error}");
+        }
+        _ => {}
     }
 }

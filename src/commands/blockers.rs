@@ -12,10 +12,8 @@ pub fn named(error: HolderError) -> Failure {
         HolderError::NotAvailable(shortfalls) | HolderError::NotInTime { shortfalls, .. } => {
             shortfalls.iter().map(|short| (short.ordinal, short.uuid)).collect()
         }
-        HolderError::Gpu { ordinal, uuid, source }
-            if source.error.is_out_of_memory() || source.error.is_unavailable() =>
-        {
-            vec![(*ordinal, *uuid)]
+        HolderError::Gpu { gpu, source } if source.error.is_out_of_memory() || source.error.is_unavailable() => {
+            vec![(gpu.ordinal, gpu.uuid)]
         }
         _ => Vec::new(),
     };

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use crate::control::directory::{RuntimeDirectory, same_file};
+use crate::control::directory::{DirectoryError, RuntimeDirectory, same_file};
 use crate::control::name::Name;
 use crate::gpu::GpuUuid;
 
@@ -42,6 +42,8 @@ pub struct Registration {
 pub enum RegistryError {
     #[error("a balloon named `{0}` exists already")]
     Taken(Name),
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
     #[error("cannot register the balloon in {directory}")]
     Io { directory: String, source: io::Error },
 }
@@ -133,7 +135,7 @@ pub fn socket_name(name: &str) -> String {
 ///
 /// # Errors
 /// The user's own directory cannot be read.
-pub fn manageable() -> Result<Vec<Entry>, crate::control::directory::DirectoryError> {
+pub fn manageable() -> Result<Vec<Entry>, DirectoryError> {
     let mut entries = live(&RuntimeDirectory::open()?)?;
     for directory in RuntimeDirectory::of_others() {
         entries.extend(live(&directory).unwrap_or_default());
@@ -145,7 +147,7 @@ pub fn manageable() -> Result<Vec<Entry>, crate::control::directory::DirectoryEr
 ///
 /// # Errors
 /// The directory cannot be read.
-pub fn live(directory: &RuntimeDirectory) -> Result<Vec<Entry>, crate::control::directory::DirectoryError> {
+pub fn live(directory: &RuntimeDirectory) -> Result<Vec<Entry>, DirectoryError> {
     let names = directory.names_with(REGISTRATION)?;
     Ok(names.into_iter().filter_map(|name| look_up(directory, name)).collect())
 }

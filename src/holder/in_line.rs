@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use crate::control::directory::RuntimeDirectory;
 use crate::gpu::{GRANULARITY, GpuUuid, Memory, NvmlError};
-use crate::holder::plan::{Gpus, Wanted};
-use crate::line::policy::{Free, Request, Stage, Want};
+use crate::holder::plan::{Gpus, Plan, Wanted};
+use crate::holder::worker::Backing;
+use crate::line::policy::{Free, Request, Stage, Want, Wish};
 use crate::line::sight::Sight;
 use crate::line::turn::Turn;
 use crate::line::verdict::Verdict;
@@ -45,9 +46,12 @@ struct Tried {
 }
 
 impl InLine {
-    pub fn join(directory: Option<&RuntimeDirectory>, name: &str, stage: Stage, gpus: &Gpus) -> Self {
-        let contexts = BTreeMap::new();
-        let turn = Turn::join(directory, name, stage, request(gpus, &contexts));
+    pub fn join(directory: Option<&RuntimeDirectory>, name: &str, stage: Stage, plan: &Plan) -> Self {
+        let contexts = match plan.backing {
+            Backing::Context => BTreeMap::new(),
+            Backing::Contextless => plan.gpus.all().map(|wanted| (wanted.device.uuid, ByteSize::ZERO)).collect(),
+        };
+        let turn = Turn::join(directory, name, wish(stage, request(&plan.gpus, &contexts), &contexts));
         Self { turn, sight: None, is_blind: false, blindness: None, contexts, tried: None, spoken_for: false }
     }
 
@@ -96,14 +100,16 @@ impl InLine {
         if verdict != Verdict::Wait {
             return verdict;
         }
-        if let Some(sight) = self.sight(gpus)
-            && sight.due().is_none_or(|due| due <= now)
-        {
-            sight.look(now);
-            let verdict = self.turn.go(self.sight.as_ref().map(Sight::free), now);
-            if verdict != Verdict::Wait {
-                return verdict;
+        match self.sight(gpus) {
+            Some(sight) if sight.due().is_none_or(|due| due <= now) => {
+                sight.look(now);
+                let verdict = self.turn.go(self.sight.as_ref().map(Sight::free), now);
+                if verdict != Verdict::Wait {
+                    return verdict;
+                }
             }
+            None if matches!(gpus, Gpus::Any(_)) => return Verdict::Wait,
+            _ => {}
         }
         let verdict = self.turn.pass_still(now);
         self.spoken_for = matches!(verdict, Verdict::Go(_));
@@ -149,7 +155,7 @@ impl InLine {
     /// Something happened that may have freed memory.
     pub fn hurry(&mut self) {
         if let Some(sight) = &mut self.sight {
-            sight.hurry();
+            sight.hurry(Instant::now());
         }
     }
 
@@ -176,13 +182,13 @@ impl InLine {
 
     /// Stands in line again.
     pub fn wait_again(&mut self, stage: Stage, gpus: &Gpus) {
-        self.turn.wait_for(stage, request(gpus, &self.contexts));
+        self.turn.wait_for(wish(stage, request(gpus, &self.contexts), &self.contexts));
         self.hurry();
     }
 
     /// Stands in line for the rest of what it grows to.
     pub fn grow_by(&mut self, rest: Request) {
-        self.turn.wait_for(Stage::Growing, rest);
+        self.turn.wait_for(wish(Stage::Growing, rest, &self.contexts));
         self.hurry();
     }
 
@@ -195,6 +201,11 @@ impl InLine {
     pub fn context(&self, gpu: GpuUuid) -> ByteSize {
         self.contexts.get(&gpu).copied().unwrap_or_default()
     }
+}
+
+fn wish(stage: Stage, request: Request, contexts: &BTreeMap<GpuUuid, ByteSize>) -> Wish {
+    let are_known = request.gpus().all(|gpu| contexts.contains_key(&gpu));
+    Wish { stage, request, margin: if are_known { ByteSize::ZERO } else { DEAREST_CONTEXT } }
 }
 
 /// What is asked of the line for these wishes.

@@ -23,7 +23,7 @@ pub use waiting::{Lack, Watched};
 
 use crate::control::directory::RuntimeDirectory;
 use crate::control::name::Name;
-use crate::control::registry::{Registered, Registration};
+use crate::control::registry::{Registered, Registration, RegistryError};
 use crate::control::server::{Asker, Server};
 use crate::control::wire::{Answer, Request, State};
 use crate::gpu::GpuUuid;
@@ -192,6 +192,7 @@ impl Holder {
                     left -= 1;
                     released.freed = released.freed.saturating_add(freed);
                     let seat = &mut self.seats[index];
+                    tracing::info!(gpu = seat.ordinal(), %freed, "deflated");
                     released.failures.extend(outcome.err().map(|error| (seat.ordinal(), error)));
                     end(seat);
                 }
@@ -230,14 +231,10 @@ impl Holder {
 }
 
 fn register(plan: &Plan, name: &Name, started_at: SystemTime) -> Result<(Registered, Server), HolderError> {
-    let unusable = |directory: String, source| {
-        HolderError::Registry(crate::control::registry::RegistryError::Io { directory, source })
-    };
-    let directory = RuntimeDirectory::open()
-        .map_err(|error| unusable("the runtime directory".to_owned(), std::io::Error::other(error)))?;
+    let directory = RuntimeDirectory::open().map_err(RegistryError::from)?;
     let mut registered = Registered::claim(&directory, name)?;
     let server = Server::listen(&directory, &registered.socket_name())
-        .map_err(|source| unusable(directory.path().display().to_string(), source))?;
+        .map_err(|source| RegistryError::Io { directory: directory.path().display().to_string(), source })?;
     describe_in(&mut registered, plan, started_at, plan.gpus.chosen().iter().map(|wanted| wanted.device.uuid));
     Ok((registered, server))
 }

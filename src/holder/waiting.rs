@@ -45,7 +45,7 @@ impl Holder {
             None => Stage::Now,
             Some(_) => Stage::Waiting,
         };
-        self.in_line = Some(InLine::join(directory, self.name.as_str(), stage, &self.plan.gpus));
+        self.in_line = Some(InLine::join(directory, self.name.as_str(), stage, &self.plan));
         self.events.wakes = Some(Wakes::new(directory));
     }
 
@@ -107,10 +107,10 @@ impl Holder {
     ) -> Result<Option<Grant>, HolderError> {
         let Some(in_line) = &mut self.in_line else { return Ok(None) };
         let (verdict, has_changed) = in_line.ask_waiting(&self.plan.gpus, now);
+        self.need_sight_to_choose()?;
         if let Verdict::Go(grant) = verdict {
             return Ok(Some(grant));
         }
-        self.need_sight_to_choose()?;
         if has_changed {
             self.look_around();
         }
@@ -238,8 +238,8 @@ impl Holder {
         let all: Vec<usize> = (0..self.seats.len()).collect();
         let (_, ended) = self.free_seats(&all, Seat::dismiss, &mut |_| false)?;
         if let Some(in_line) = &mut self.in_line {
-            if let HolderError::Gpu { uuid, .. } = error {
-                in_line.learn_no_room(*uuid);
+            if let HolderError::Gpu { gpu, .. } = error {
+                in_line.learn_no_room(gpu.uuid);
             }
             in_line.wait_again(Stage::Waiting, &self.plan.gpus);
         }

@@ -205,11 +205,11 @@ impl<S: Space> Bench<'_, S> {
             }
             self.show();
         }
-        let before = self.balloon.allocated();
+        let (before, stuck) = (self.balloon.allocated(), self.balloon.stuck());
         self.balloon.set_target(ByteSize::ZERO);
         let outcome = self.balloon.deflate_whole_chunks();
         self.show();
-        (before, outcome)
+        (before.saturating_sub(self.balloon.stuck().saturating_sub(stuck)), outcome)
     }
 
     fn obey(&mut self, order: Order) {

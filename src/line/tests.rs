@@ -4,7 +4,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::gpu::GpuUuid;
-use crate::line::policy::{Request, Stage, Want};
+use crate::line::policy::{Request, Stage, Want, Wish};
 use crate::units::ByteSize;
 
 const GPU: GpuUuid = GpuUuid([7; 16]);
@@ -26,7 +26,7 @@ pub fn line() -> Lane {
 impl Lane {
     pub fn join(&self, name: &str) -> Place {
         let request = Request::These(vec![(GPU, Want::Bytes(ByteSize::new(5)))]);
-        Place::last(&self.line, name, Stage::Waiting, request).unwrap()
+        Place::last(&self.line, name, Wish { stage: Stage::Waiting, request, margin: ByteSize::ZERO }).unwrap()
     }
 
     fn names(&self) -> Vec<String> {
@@ -83,6 +83,21 @@ fn tickets_of_the_dead_are_cleared() {
 }
 
 #[test]
+fn a_ticket_that_was_removed_is_put_back_and_none_is_overwritten() {
+    let line = line();
+    let mut place = line.join("one");
+    let directory = line.path().join("runtime").join(DIRECTORY);
+    fs::remove_file(directory.join("1.ticket")).unwrap();
+    assert_eq!(place.others().unwrap(), []);
+    assert_eq!(line.names(), ["one"]);
+    // Someone has put an old turnstile in place.
+    fs::remove_file(directory.join(TURNSTILE)).unwrap();
+    let file = File::create(directory.join("2.ticket")).unwrap();
+    flock(&file, FlockOperation::LockExclusive).unwrap();
+    assert_eq!(line.join("two").ticket().number, 3);
+}
+
+#[test]
 fn garbage_of_the_living_is_passed_over() {
     let line = line();
     let _place = line.join("one");
@@ -100,7 +115,7 @@ fn decisions_are_made_one_after_the_other_and_see_each_other() {
         .map(|number| {
             let mut place = line.join(&format!("taker-{number}"));
             std::thread::spawn(move || {
-                let taken = place.amend_alone(|line| {
+                let taken = place.amend_alone(|_, line| {
                     let nobody = line.iter().all(|standing| standing.ticket.claims.is_empty());
                     nobody.then_some(((), |ticket: &mut Ticket| ticket.claims.push((GPU, ByteSize::new(1)))))
                 });

@@ -4,10 +4,7 @@ mod full;
 
 use gpu_sim::{GB, MB, Script};
 
-use crate::harness::{Machine, pid_of};
-
-/// What a context costs on the simulated GPUs.
-const CONTEXT: u64 = 500 * MB;
+use crate::harness::{CONTEXT, Machine, pid_of};
 
 /// Waits until job and balloon are the reservation again, beside the holder's own context.
 #[track_caller]

@@ -1,12 +1,9 @@
 //! `hold`: what it takes, when it says so, and how it ends.
 
-use gpu_sim::{GB, MB};
+use gpu_sim::GB;
 use rustix::process::Signal;
 
-use crate::harness::Machine;
-
-/// What a context costs on the simulated GPUs.
-const CONTEXT: u64 = 500 * MB;
+use crate::harness::{CONTEXT, Machine};
 
 #[test]
 fn it_holds_until_a_signal_and_gives_everything_back() {

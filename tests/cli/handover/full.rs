@@ -2,8 +2,7 @@
 
 use gpu_sim::{GB, MB};
 
-use super::CONTEXT;
-use crate::harness::Machine;
+use crate::harness::{CONTEXT, Machine};
 
 /// On a GPU of 8 GB with a balloon of 6 GB, all else is taken.
 fn full() -> Machine {

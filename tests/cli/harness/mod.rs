@@ -1,7 +1,9 @@
 //! What the tests stand on: a machine of simulated GPUs with a runtime directory of its own, and the program on it.
 
+mod holders;
 mod job;
 mod process;
+mod terminal;
 
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -10,8 +12,10 @@ use std::process::Command;
 use gpu_sim::{Builder, Sandbox};
 use tempfile::TempDir;
 
+pub use holders::CONTEXT;
 pub use job::pid_of;
 pub use process::{DEADLINE, Ended, Running};
+pub use terminal::Terminal;
 
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_gpu-balloon");
