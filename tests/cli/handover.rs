@@ -1,6 +1,9 @@
 //! The handover: the balloon gives way exactly as the job grows, and never makes it fail.
 
+mod allocators;
 mod full;
+mod processes;
+mod views;
 
 use gpu_sim::{GB, MB, Script};
 
@@ -87,7 +90,7 @@ fn what_a_process_held_that_has_ended_is_the_balloons_again() {
     let client = gpu_sim::program().display().to_string();
     let mut command = machine.program("run --gpu 0 --reserve 4GB -- sh -c");
     // The first ends with the memory still allocated; the second finds the whole reservation.
-    command.arg(format!("printf 'ctx 0\\nalloc 3GB\\n' | {client} client; exec {client} client"));
+    command.arg(format!("printf 'ctx 0\\nalloc 3GB\\n' | {client} client >/dev/null; exec {client} client"));
     let mut job = Script::start(command);
     job.must("ctx 0");
     whole(&machine, 0, 4 * GB);

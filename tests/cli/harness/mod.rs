@@ -1,5 +1,6 @@
 //! What the tests stand on: a machine of simulated GPUs with a runtime directory of its own, and the program on it.
 
+mod compiler;
 mod holders;
 mod job;
 mod process;
@@ -12,6 +13,7 @@ use std::process::Command;
 use gpu_sim::{Builder, Sandbox};
 use tempfile::TempDir;
 
+pub use compiler::compile;
 pub use holders::CONTEXT;
 pub use job::pid_of;
 pub use process::{DEADLINE, Ended, Running};
