@@ -19,7 +19,7 @@ pub trait Lane: Send {
 
     fn chunk_size(&self) -> ByteSize;
 
-    /// The job's use has changed; the balloon follows.
+    /// The balloon follows the job's use, whether or not that has changed: others on the GPU may have.
     fn follow(&self, job: JobUse);
 
     /// Frees as little as makes room for `size` bytes (zero: nobody knows how many). What is freed is the job's until

@@ -143,7 +143,10 @@ impl Ledger {
         // Whoever has ended meanwhile stays out.
         account.beyond = reading.members;
         account.beyond.retain(|pid, _| members.contains(pid));
-        self.read();
+        let job = self.job(number);
+        let account = &mut self.accounts[number];
+        account.told = job;
+        account.lane.follow(job);
     }
 
     /// What each process counts on a GPU.

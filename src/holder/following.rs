@@ -42,12 +42,20 @@ impl<S: Space> Bench<'_, S> {
         self.reservation.saturating_sub(job.holds.max(*promised)).saturating_sub(headroom)
     }
 
-    /// The job's use has changed.
+    /// What the job uses, whether or not that has changed: others may have.
     pub(super) fn follow(&mut self, job: JobUse) {
+        let before = (self.following.job, self.balloon.target());
         self.following.job = job;
-        self.following.failures = 0;
         self.look_for_headroom();
-        self.head_for_share(HYSTERESIS);
+        self.balloon.set_target(self.share());
+        if before != (job, self.balloon.target()) {
+            self.following.failures = 0;
+            self.head_for_share(HYSTERESIS);
+        } else if matches!(self.task, Task::Idle) {
+            // What others took before may have come free by now: one try.
+            self.following.failures = TRIES;
+            self.head_for_share(HYSTERESIS);
+        }
     }
 
     /// A turn is over: what the job did not take after all is the balloon's again.
@@ -56,6 +64,7 @@ impl<S: Space> Bench<'_, S> {
         self.following.job = job;
         self.following.failures = 0;
         self.look_for_headroom();
+        self.balloon.set_target(self.share());
         self.head_for_share(AFTER_TURN);
     }
 
@@ -101,7 +110,6 @@ impl<S: Space> Bench<'_, S> {
     }
 
     fn head_for_share(&mut self, patience: Duration) {
-        self.balloon.set_target(self.share());
         if matches!(self.task, Task::Reserve { .. }) {
             return;
         }
@@ -136,7 +144,7 @@ impl<S: Space> Bench<'_, S> {
                 tracing::debug!(%missing, ?pause, "balloon not whole again yet");
                 self.task = Task::Follow { at: Instant::now() + pause };
             }
-            Ok(Step::Short(missing)) => tracing::info!(%missing, "balloon smaller than its share: others took it"),
+            Ok(Step::Short(missing)) => tracing::debug!(%missing, "balloon smaller than its share: others have it"),
             Err(error) => tracing::warn!(%error, "balloon not inflated again"),
         }
     }

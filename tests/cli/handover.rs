@@ -2,6 +2,7 @@
 
 mod allocators;
 mod full;
+mod others;
 mod processes;
 mod views;
 
