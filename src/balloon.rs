@@ -208,7 +208,11 @@ impl<S: Space> Balloon<S> {
         self.chunks.entry(chunk.size()).or_default().push(chunk);
     }
 
-    fn free_all(&mut self, sizes: &[ByteSize]) -> Result<(), CallError> {
+    /// Frees one chunk for each of `sizes`, where there still is one of exactly that size.
+    ///
+    /// # Errors
+    /// The first failure of the driver; the other chunks are freed all the same.
+    pub fn free_all(&mut self, sizes: &[ByteSize]) -> Result<(), CallError> {
         let mut outcome = Ok(());
         for &size in sizes {
             let freed = self.free_one(size);

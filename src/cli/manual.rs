@@ -116,6 +116,7 @@ fn environment(verb: Option<&str>) -> Vec<Part> {
                 "Exactly the reserved GPUs, unless --keep-visible is given.",
             ),
             item("GPU_BALLOON_GPUS", "The reserved GPUs as the ready line of gpu-balloon-hold(1) shows them."),
+            item("GPU_BALLOON_HOLDER", "The pid of run, which resize, release and status take for the balloon's name."),
             item("LD_PRELOAD", "The library that takes part in the handover, and behind it what was there before."),
         ]),
         Some("status") => parts.extend([visible, item("NO_COLOR", "When it is not empty, nothing is coloured.")]),

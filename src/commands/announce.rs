@@ -35,7 +35,7 @@ impl Announcement {
     ///
     /// # Errors
     /// `--ready-fd` names a descriptor that the caller did not hand over.
-    pub fn prepare(options: &Reservation, inherited: &Inherited) -> Result<Self, Failure> {
+    pub fn prepare(options: &Reservation, inherited: &mut Inherited) -> Result<Self, Failure> {
         let ready_fd = options.ready_fd.map(|number| {
             inherited.take(number).map(File::from).ok_or_else(|| {
                 Failure::usage(anyhow::anyhow!("--ready-fd {number}: no such descriptor is open"))
@@ -49,7 +49,7 @@ impl Announcement {
     ///
     /// # Errors
     /// As [`Self::prepare`].
-    pub fn silent(options: &Reservation, inherited: &Inherited) -> Result<Self, Failure> {
+    pub fn silent(options: &Reservation, inherited: &mut Inherited) -> Result<Self, Failure> {
         Ok(Self { on_stdout: false, ..Self::prepare(options, inherited)? })
     }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use crate::control::registry::RegistryError;
+use crate::control::registry::{FindError, RegistryError};
 use crate::exit::Exit;
 use crate::gpu::{CallError, ComputeMode, Device, DriverError, VISIBLE_DEVICES};
 use crate::holder::HolderError;
@@ -119,6 +119,16 @@ impl From<CallError> for Failure {
         Self::new(Exit::NoGpu, error)
             .context("the driver does not answer")
             .hint("see whether nvidia-smi works, and dmesg for the driver's messages")
+    }
+}
+
+impl From<FindError> for Failure {
+    fn from(error: FindError) -> Self {
+        let exit = match error {
+            FindError::Unknown(_) => Exit::NoSuchBalloon,
+            FindError::Ambiguous { .. } => Exit::Usage,
+        };
+        Self::new(exit, error).hint("`gpu-balloon status` lists the balloons")
     }
 }
 

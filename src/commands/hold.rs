@@ -15,12 +15,12 @@ use crate::signals::{Purpose, Signals};
 
 impl cli::Hold {
     pub fn run(self, quiet: bool) -> Result<ExitCode, Failure> {
-        if self.detach && !detach::is_child() {
+        if self.detach && !detach::is_child()? {
             return detach::start();
         }
         let mut inherited = Inherited::now();
         let child = self.detach.then(|| detach::child(&mut inherited, self.reservation.ready_fd)).transpose()?;
-        let announcement = Announcement::prepare(&self.reservation, &inherited)?;
+        let announcement = Announcement::prepare(&self.reservation, &mut inherited)?;
         let signals = Signals::block(Purpose::Hold).map_err(|error| Failure::new(Exit::Failed, error))?;
         let outlived = self.until_exit.map(outlived).transpose()?;
         let Planned { mut plan, gpus } = plan(&self.reservation, talk::command_line(std::env::args_os()))?;
@@ -46,7 +46,7 @@ impl cli::Hold {
         if let Some(child) = &child {
             child.let_go();
         }
-        let cause = holder.hold(|_| false)?;
+        let cause = holder.hold()?;
         let released = holder.deflate()?;
         end(&released, &cause, quiet)
     }

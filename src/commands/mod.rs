@@ -6,6 +6,7 @@ mod completions;
 mod detach;
 mod doctor;
 mod failure;
+mod handing;
 mod hold;
 mod holders;
 mod machine;
@@ -34,7 +35,7 @@ impl Command {
             Self::Completions(completions) => completions.run(),
             Self::Status(status) => status.run(quiet),
             Self::Doctor(doctor) => doctor.run(),
-            Self::Run(run) => run.run().map_err(Failure::of_run),
+            Self::Run(run) => run.run(),
         }
     }
 }

@@ -31,8 +31,8 @@ impl cli::Resize {
         let changes = self.spec.per_gpu(&parts).map_err(Failure::usage)?;
         let changes = parts.iter().zip(changes).map(|(part, change)| (part.uuid, change.to_string())).collect();
         let request = Request::Resize { changes, chunk_bytes: self.chunk_size.map(crate::units::ByteSize::bytes) };
-        // No deadline: a large growth takes its time, and the holder was alive a moment ago.
-        match holders.ask(holder, &request)?.answer(None).map_err(|error| silent(holder, error))? {
+        let answer = holders.ask(holder, &request).and_then(|pending| holders.wait(holder, pending));
+        match answer.map_err(|error| silent(holder, error))? {
             Answer::Resized { gpus } => print(&balloon.name, &gpus, &parts),
             answer => Err(unexpected(holder, &answer)),
         }

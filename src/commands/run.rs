@@ -1,248 +1,183 @@
-//! `gpu-balloon run`: inflate, start CMD, let the balloon give way to it, end as CMD ends.
+//! `gpu-balloon run`: inflate, start the command, hold beside it, end as it ended.
 
 use std::ffi::OsString;
-use std::fs;
-use std::io::{self, IsTerminal, Write};
-use std::os::fd::AsFd;
 use std::process::ExitCode;
 
-use crate::cli::{self, HandoverMode};
+use tracing::{info, warn};
+
+use crate::cli;
 use crate::commands::announce::Announcement;
 use crate::commands::failure::Failure;
+use crate::commands::handing::Handing;
 use crate::commands::plan::{Planned, chosen, plan};
 use crate::commands::{blockers, talk};
 use crate::exit::Exit;
-use crate::gpu::{BY_PCI_BUS, ComputeMode, GpuUuid, Nvml, ORDER, VISIBLE_DEVICES, Visible, callers_order};
-use crate::handover::{Handover, PRELOAD, Show, Usage};
+use crate::gpu::{ComputeMode, VISIBLE_DEVICES, Visible, order_at_start};
 use crate::holder::worker::Backing;
-use crate::holder::{Cause, Holder, HolderError, Plan};
-use crate::job::{Ended, Inherited, Job, Kin, Mark, SpawnError, Spec, reach};
-use crate::report::summary::{self, Summary};
-use crate::signals::{Purpose, Reach, Received, Signals};
-use crate::units::ByteSize;
+use crate::holder::{Cause, Holder, HolderError, Plan, Released};
+use crate::job::{Ended, Inherited, Job, Kin, Mark, SpawnError, Spec};
+use crate::signals::{Purpose, Signals};
 
-/// Marks everything that descends from this job.
-const MARK: &str = "GPU_BALLOON_JOB";
+/// Tells the command who holds for it; any other verb takes it as a name. Its descendants are known by it, too.
+const HOLDER: &str = "GPU_BALLOON_HOLDER";
+
+/// Tells the command its GPUs as the ready line does.
+const GPUS: &str = "GPU_BALLOON_GPUS";
+
+/// Why no memory is held.
+enum NotHeld {
+    Failure(Failure),
+    /// A signal came that ends a program without handlers.
+    Signal(i32, Signals),
+}
+
+impl<E: Into<Failure>> From<E> for NotHeld {
+    fn from(error: E) -> Self {
+        Self::Failure(error.into())
+    }
+}
 
 impl cli::Run {
-    /// Returns only if CMD was not started; else the process ends as CMD did.
+    /// Returns only if the command was not started.
     pub fn run(self) -> Result<ExitCode, Failure> {
         let inherited = Inherited::now();
-        let announcement = Announcement::silent(&self.reservation, &inherited)?;
-        let signals = Signals::block(Purpose::Run).map_err(|error| Failure::new(Exit::Failed, error))?;
-        let command_line = talk::command_line(self.command.iter().cloned());
-        let Planned { plan, gpus } = plan(&self.reservation, command_line.clone())?;
-        refuse_exclusive(&plan)?;
-        let contexts = plan.backing == Backing::Context;
-        let mut holder = Holder::start(plan, signals)?;
-        let is_watched = tracing::enabled!(tracing::Level::INFO) && io::stderr().is_terminal();
-        match talk::inflate(&mut holder, !is_watched) {
-            Ok(shortfalls) => shortfalls.iter().for_each(|short| tracing::warn!("holding less than asked: {short}")),
-            Err(HolderError::Signal(received)) => Ended::Signal(received.signal).leave(holder.into_signals()),
-            Err(error) => return Err(blockers::named(error)),
-        }
-        let gpus = chosen(&gpus, &holder);
-        announcement.ready(&holder, &gpus);
-        let reserved: Vec<ByteSize> = holder.lanes().iter().map(|lane| lane.reservation()).collect();
-        let mut handover = self.handover(&holder)?;
-        let mark = Mark { name: MARK.into(), value: mark().into() };
-        let spec = self.spec(&gpus, handover.as_ref(), &mark, inherited);
-        let job = match Job::spawn(&spec, &mut holder.events.signals) {
-            Ok(job) => job,
-            Err(error) => {
-                drop(handover);
-                holder.deflate()?;
-                return Err(not_started(error));
-            }
+        let signals = Signals::block(Purpose::Run).map_err(|error| Failure::new(Exit::RunFailed, error))?;
+        let mut spec = self.spec(inherited);
+        let program = spec.look_up().map_err(not_started)?;
+        let holder = match self.hold(&mut spec, signals) {
+            Ok(holder) => holder,
+            Err(NotHeld::Failure(failure)) => return Err(failure.of_run()),
+            Err(NotHeld::Signal(signal, signals)) => Ended::Signal(signal).leave(signals),
         };
-        let kin = Kin { root: job.id(), mark: mark.clone() };
-        if let Some(handover) = &mut handover {
-            self.audit(handover, kin, contexts);
+        let mut handing = Handing::prepare(&self, &holder, &program).map_err(Failure::of_run)?;
+        spec.environment.extend(handing.environment());
+        let (ended, signals) = beside(holder, &spec, &mut handing)?;
+        if let Some(file) = &self.summary {
+            handing.summarize(
+                &talk::command_line(self.command.iter().cloned()),
+                file.as_deref(),
+                self.reservation.json,
+            );
         }
-        let ended = see_through(&mut holder, job, &mark)?;
-        let usage = handover.as_ref().map(Handover::usage).unwrap_or_default();
-        // First the job's side, so that no order comes for a balloon that is gone.
-        drop(handover);
-        // What the group was told was for CMD too, and has been obeyed.
-        holder.release(&mut |received| received.reach == Reach::Group)?;
-        self.summarize(&command_line, &gpus, &reserved, &usage);
-        ended.leave(holder.into_signals())
+        drop(handing);
+        ended.leave(signals)
     }
 
-    /// What hands the memory over, with the library for CMD if it is to go there and can.
-    fn handover(&self, holder: &Holder) -> Result<Option<Handover>, Failure> {
-        if self.handover == HandoverMode::Off {
-            return Ok(None);
-        }
-        let failed = |error: io::Error| Failure::new(Exit::Failed, error).context("cannot hand memory over");
-        let mut handover = Handover::prepare(holder.lanes()).map_err(failed)?;
-        let program = self.command.first().map_or(Ok(()), |program| reach(program));
-        let brought = match self.handover {
-            HandoverMode::Nvml => false,
-            _ => match handover.bring_library(self.show(), holder.job_socket()) {
-                Ok(()) => true,
-                Err(error) if self.handover == HandoverMode::Preload => {
-                    return Err(Failure::new(Exit::Failed, error).context("the library cannot go into the command"));
-                }
-                Err(error) => {
-                    let why = std::error::Error::source(&error).map(|why| format!(": {why}")).unwrap_or_default();
-                    tracing::info!("without the library, following NVML: {error}{why}");
-                    false
-                }
-            },
-        };
-        if let (true, Err(why)) = (brought, program) {
-            tracing::info!("the library does not get into the command, following NVML: {why}");
-        }
-        if (!brought || program.is_err()) && self.handover != HandoverMode::Preload {
-            self.expect_strangers(&handover)?;
-        }
-        Ok(Some(handover))
-    }
-
-    /// Only NVML tells what the job has.
-    fn expect_strangers(&self, handover: &Handover) -> Result<(), Failure> {
-        match Nvml::open() {
-            Ok(nvml) => {
-                handover.expect_strangers(&nvml, self.reservation.chunk_size);
-                Ok(())
-            }
-            Err(error) if self.handover == HandoverMode::Nvml => {
-                Err(Failure::new(Exit::Failed, error).context("cannot follow NVML").hint("use --handover preload"))
-            }
-            Err(error) => {
-                tracing::info!(%error, "nothing tells what the command holds: the balloon keeps its size beside it");
-                Ok(())
-            }
-        }
-    }
-
-    /// Starts to follow NVML, unless told to do without.
-    fn audit(&self, handover: &mut Handover, kin: Kin, contexts: bool) {
-        if self.handover == HandoverMode::Preload {
-            return;
-        }
-        let kept = match Nvml::open() {
-            Ok(nvml) => handover.audit(nvml, kin, contexts).map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        if let Err(error) = kept {
-            tracing::info!(%error, "contexts of the job go uncounted");
-        }
-    }
-
-    fn show(&self) -> Show {
-        match self.view {
-            cli::View::Shared => Show::Shared,
-            cli::View::Capped => Show::Capped,
-            cli::View::Raw => Show::Raw,
-        }
-    }
-
-    fn spec(&self, gpus: &[Visible], handover: Option<&Handover>, mark: &Mark, descriptors: Inherited) -> Spec {
-        let mut environment = vec![(mark.name.clone(), Some(mark.value.clone()))];
-        if self.keep_visible {
-            // Ours was changed at the start.
-            environment.push((ORDER.into(), callers_order()));
-        } else {
-            environment.push((VISIBLE_DEVICES.into(), Some(Visible::variable(gpus).into())));
-            environment.push((ORDER.into(), Some(BY_PCI_BUS.into())));
-        }
-        if let Some(library) = handover.and_then(Handover::library) {
-            let preload = library.preload(std::env::var_os(PRELOAD).as_deref());
-            environment.push((PRELOAD.into(), Some(preload)));
-        }
+    fn spec(&self, descriptors: Inherited) -> Spec {
         let mut words = self.command.iter().cloned();
         let program = words.next().unwrap_or_default();
-        Spec { program, arguments: words.collect::<Vec<OsString>>(), environment, descriptors }
+        Spec { program, arguments: words.collect(), environment: Vec::new(), descriptors }
     }
 
-    fn summarize(&self, command: &str, gpus: &[Visible], reserved: &[ByteSize], usage: &[(GpuUuid, Usage)]) {
-        let Some(file) = &self.summary else { return };
-        let gpus = gpus.iter().zip(reserved).map(|(gpu, reserved)| {
-            let of_gpu = usage.iter().find(|(uuid, _)| *uuid == gpu.known.uuid);
-            let usage = of_gpu.map(|(_, usage)| *usage).unwrap_or_default();
-            summary::Gpu {
-                ordinal: gpu.ordinal,
-                uuid: gpu.known.id(),
-                reserved: *reserved,
-                peak: ByteSize::new(usage.peak),
-                handed_over: ByteSize::new(usage.handed_over),
-                retries: usage.retries,
+    /// Takes the memory and says so to whoever waits for that. The command is to find the GPUs of the reservation.
+    fn hold(&self, spec: &mut Spec, signals: Signals) -> Result<Holder, NotHeld> {
+        let announcement = Announcement::silent(&self.reservation, &mut spec.descriptors)?;
+        let Planned { plan, gpus } = plan(&self.reservation, talk::command_line(self.command.iter().cloned()))?;
+        refuse_exclusive(&plan)?;
+        let mut holder = Holder::start(plan, signals)?;
+        match holder.inflate(None) {
+            Ok(shortfalls) => shortfalls.iter().for_each(|shortfall| info!(%shortfall, "holding less than asked")),
+            Err(HolderError::Signal(received)) => {
+                return Err(NotHeld::Signal(received.signal, holder.into_signals().0));
             }
-        });
-        let summary = Summary { command: command.to_owned(), gpus: gpus.collect() };
-        let text = if self.reservation.json { summary::json(&summary) } else { summary::text(&summary) };
-        let written = match file {
-            Some(file) => fs::write(file, text),
-            None => io::stderr().write_all(text.as_bytes()),
-        };
-        if let Err(error) = written {
-            tracing::warn!(%error, "the summary cannot be written");
+            Err(error) => return Err(blockers::named(error).into()),
         }
+        info!(name = %holder.name(), held = %holder.held(), "held");
+        let gpus = chosen(&gpus, &holder);
+        announcement.ready(&holder, &gpus);
+        spec.environment = self.environment(&gpus);
+        Ok(holder)
+    }
+
+    /// What is changed for the command.
+    fn environment(&self, gpus: &[Visible]) -> Vec<(OsString, Option<OsString>)> {
+        let ordinals: Vec<String> = gpus.iter().map(|gpu| gpu.ordinal.to_string()).collect();
+        let mark = mark();
+        let mut changes = vec![(GPUS.into(), Some(ordinals.join(",").into())), (mark.name, Some(mark.value))];
+        let (order, callers) = order_at_start();
+        if self.keep_visible {
+            changes.push((order.into(), callers));
+        } else {
+            // This process has the order already, and the command inherits it.
+            changes.push((VISIBLE_DEVICES.into(), Some(Visible::variable(gpus).into())));
+        }
+        changes
     }
 }
 
-/// Waits for CMD's end, with the balloon as long as that lasts.
-fn see_through(holder: &mut Holder, mut job: Job, mark: &Mark) -> Result<Ended, Failure> {
-    let failed = |error: io::Error| Failure::new(Exit::Failed, error).context("cannot watch the command");
-    holder.events.watch(job.as_fd().try_clone_to_owned().map_err(failed)?);
-    let mut pass_on = |received: &Received| match job.pass_on(received) {
-        Ok(_) => true,
+/// Starts the command beside the balloon and stays with it to its end, whatever becomes of the balloon.
+fn beside(mut holder: Holder, spec: &Spec, handing: &mut Handing) -> Result<(Ended, Signals), Failure> {
+    let job = match Job::spawn(spec, &mut holder.events.signals) {
+        Ok(job) => job,
         Err(error) => {
-            tracing::warn!(signal = received.signal, %error, "a signal does not reach the command");
-            true
+            tell(&holder.deflate());
+            return Err(not_started(error));
         }
     };
-    let cause = holder.hold(&mut pass_on)?;
-    if !matches!(cause, Cause::Exited) {
-        tracing::info!("the reservation ends, the command goes on: {}", talk::because(&cause));
-        holder.release(&mut pass_on)?;
-        holder.outlive_balloon(&mut pass_on)?;
+    info!(pid = job.id(), "the command runs");
+    handing.begin(Kin { root: job.id(), mark: mark() });
+    holder.events.attend(job);
+    match holder.hold() {
+        Ok(Cause::Exited) => {}
+        Ok(cause) => info!("the reservation ends: {}", talk::because(&cause)),
+        Err(error) => warn!(%error, "the reservation ends"),
     }
-    let ended = loop {
-        match job.ended().map_err(failed)? {
-            Some(ended) => break ended,
-            // The descriptor is readable a moment before the status can be had.
-            None => std::thread::yield_now(),
-        }
-    };
-    for relative in job.family(mark) {
-        tracing::info!(pid = relative.pid, name = relative.name, "lives on, and is no longer covered");
-    }
-    Ok(ended)
+    handing.end();
+    tell(&holder.deflate());
+    let (mut signals, job) = holder.into_signals();
+    let mut job = job.ok_or_else(|| Failure::new(Exit::RunFailed, anyhow::anyhow!("the command is lost")))?;
+    let ended = job
+        .wait(&mut signals)
+        .map_err(|error| Failure::new(Exit::RunFailed, error).context("cannot wait for the command"))?;
+    tell_of_those_left(&job);
+    Ok((ended, signals))
 }
 
-/// The holder's context would lock CMD out.
+fn mark() -> Mark {
+    Mark { name: HOLDER.into(), value: std::process::id().to_string().into() }
+}
+
+/// In this mode a GPU takes one process with a context, which would be the holder and not the command.
 fn refuse_exclusive(plan: &Plan) -> Result<(), Failure> {
-    let is_exclusive = |mode| mode == ComputeMode::ExclusiveProcess;
-    let locked = plan.gpus.all().find(|wanted| wanted.device.compute_mode().is_ok_and(is_exclusive));
-    match locked {
-        Some(wanted) if plan.backing == Backing::Context => {
+    for wanted in plan.gpus.all() {
+        if plan.backing == Backing::Context && wanted.device.compute_mode()? == ComputeMode::ExclusiveProcess {
             let ordinal = wanted.device.ordinal;
-            Err(Failure::new(
-                Exit::Failed,
-                anyhow::anyhow!(
-                    "GPU {ordinal} takes one process only, and that would be the balloon's, not the command's"
-                ),
-            )
-            .hint("add --contextless, or have root change the compute mode: nvidia-smi -c DEFAULT"))
+            let why = anyhow::anyhow!(
+                "GPU {ordinal} is in exclusive-process compute mode: the balloon would lock the command out"
+            );
+            return Err(Failure::new(Exit::RunFailed, why)
+                .hint("use --contextless; or root can change the mode: nvidia-smi -c DEFAULT"));
         }
-        _ => Ok(()),
     }
-}
-
-/// A text that no other job has: this process, and when it started.
-fn mark() -> String {
-    let started = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    format!("{}:{}", std::process::id(), started.as_nanos())
+    Ok(())
 }
 
 fn not_started(error: SpawnError) -> Failure {
-    let exit = match &error {
+    let exit = match error {
         SpawnError::NotFound { .. } => Exit::RunNotFound,
         SpawnError::CannotExecute { .. } => Exit::RunCannotExecute,
         SpawnError::Failed { .. } => Exit::RunFailed,
     };
     Failure::new(exit, error)
+}
+
+fn tell(released: &Result<Released, HolderError>) {
+    match released {
+        Ok(released) => {
+            info!(freed = %released.freed, "released");
+            for (gpu, error) in &released.failures {
+                warn!(gpu, %error, "memory not freed");
+            }
+        }
+        Err(error) => warn!(%error, "not released before the end"),
+    }
+}
+
+/// Names the descendants that live on without the reservation.
+fn tell_of_those_left(job: &Job) {
+    if tracing::enabled!(tracing::Level::INFO) {
+        for relative in job.family(&mark()) {
+            info!(pid = relative.pid, name = relative.name, "lives on, no longer covered");
+        }
+    }
 }

@@ -152,6 +152,11 @@ pub fn live(directory: &RuntimeDirectory) -> Result<Vec<Entry>, DirectoryError> 
     Ok(names.into_iter().filter_map(|name| look_up(directory, name)).collect())
 }
 
+/// Whether the holder of `entry` still lives; another one may have taken its name since.
+pub fn lives(entry: &Entry) -> bool {
+    look_up(&entry.directory, entry.name.clone()).is_some_and(|now| now.registration == entry.registration)
+}
+
 /// The entry of `name` when its holder lives.
 fn look_up(directory: &RuntimeDirectory, name: String) -> Option<Entry> {
     let path = directory.short_path(&format!("{name}{REGISTRATION}"));

@@ -57,13 +57,16 @@ pub enum Answer {
     NotAvailable {
         error: String,
     },
-    /// The request cannot be served as it stands.
+    /// The request does not fit this balloon: whoever asked made a mistake.
+    Misfit {
+        error: String,
+    },
+    /// The request cannot be served now.
     Refused {
         error: String,
     },
-    OtherVersion {
-        version: u32,
-    },
+    /// The request is of another version than the envelope of this answer.
+    OtherVersion,
 }
 
 /// A balloon as its holder describes it.

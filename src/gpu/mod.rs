@@ -9,8 +9,8 @@ mod visible;
 
 pub use contextless::Contextless;
 pub use cuda::{
-    BY_PCI_BUS, CallError, Chunk, ComputeMode, Context, CudaError, Device, Driver, DriverError, GRANULARITY, Handle,
-    ORDER, callers_order, order_by_pci_bus,
+    CallError, Chunk, ComputeMode, Context, CudaError, Device, Driver, DriverError, GRANULARITY, Handle,
+    order_at_start, order_by_pci_bus,
 };
 pub use nvml::{GpuProcess, MemoryUse, Nvml, NvmlError};
 pub use select::{GpuSelector, SelectError, Selection};

@@ -181,9 +181,9 @@ impl Ledger {
     }
 
     /// What the job had of each GPU up to now.
-    pub fn usage(&mut self) -> Vec<(GpuUuid, Usage)> {
+    pub fn usage(&mut self) -> Vec<Usage> {
         self.read();
-        self.accounts.iter().map(|account| (account.lane.gpu(), account.usage)).collect()
+        self.accounts.iter().map(|account| account.usage).collect()
     }
 
     /// What the job holds of a GPU, read now.

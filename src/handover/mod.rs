@@ -158,8 +158,8 @@ impl Handover {
         Ok(())
     }
 
-    /// What the job has had of each GPU.
-    pub fn usage(&self) -> Vec<(GpuUuid, Usage)> {
+    /// What the job has had of each GPU, in the order of the lanes.
+    pub fn usage(&self) -> Vec<Usage> {
         locked(&self.ledger).usage()
     }
 }

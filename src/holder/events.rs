@@ -14,6 +14,7 @@ use crate::control::wire::Answer;
 use crate::control::wire::Request;
 use crate::holder::reports::Inbox;
 use crate::holder::worker::Report;
+use crate::job::Job;
 use crate::line::{Wakes, Woken};
 use crate::signals::{Received, Signals};
 
@@ -31,13 +32,22 @@ pub enum Event {
     Deadline,
 }
 
+/// Whose end is an event.
+enum Outlived {
+    Nobody,
+    /// By a pidfd.
+    Process(OwnedFd),
+    Job,
+}
+
 /// The sources of events.
 pub struct Events {
     pub signals: Signals,
     inbox: Inbox,
     server: Option<Server>,
-    /// Becomes readable when the process that the balloon outlives not ends.
-    watched: Option<OwnedFd>,
+    outlived: Outlived,
+    /// The wrapped job, which gets the signals while it runs.
+    pub job: Option<Job>,
     /// What a holder in line is woken by.
     pub wakes: Option<Wakes>,
     queue: VecDeque<Event>,
@@ -45,16 +55,18 @@ pub struct Events {
 
 impl Events {
     pub fn new(signals: Signals, inbox: Inbox, server: Option<Server>) -> Self {
-        Self { signals, inbox, server, watched: None, wakes: None, queue: VecDeque::new() }
-    }
-
-    pub fn into_signals(self) -> Signals {
-        self.signals
+        Self { signals, inbox, server, outlived: Outlived::Nobody, job: None, wakes: None, queue: VecDeque::new() }
     }
 
     /// Reports [`Event::Exited`] once `process` (a pidfd) has ended.
     pub fn watch(&mut self, process: OwnedFd) {
-        self.watched = Some(process);
+        self.outlived = Outlived::Process(process);
+    }
+
+    /// Reports [`Event::Exited`] once `job` has ended. Until then signals are the job's: they are passed on and are no events.
+    pub fn attend(&mut self, job: Job) {
+        self.outlived = Outlived::Job;
+        self.job = Some(job);
     }
 
     pub fn answer(&mut self, asker: Asker, answer: Answer) {
@@ -86,6 +98,14 @@ impl Events {
         }
     }
 
+    fn outlived(&self) -> Option<BorrowedFd<'_>> {
+        match &self.outlived {
+            Outlived::Nobody => None,
+            Outlived::Process(process) => Some(process.as_fd()),
+            Outlived::Job => self.job.as_ref().map(Job::as_fd),
+        }
+    }
+
     fn wait(&self, until: Option<Instant>) -> io::Result<()> {
         let timeout = until.map(|until| {
             let left = until.saturating_duration_since(Instant::now());
@@ -93,7 +113,7 @@ impl Events {
         });
         let mut watched: Vec<(BorrowedFd<'_>, PollFlags)> =
             vec![(self.signals.as_fd(), PollFlags::IN), (self.inbox.as_fd(), PollFlags::IN)];
-        watched.extend(self.watched.iter().map(|process| (process.as_fd(), PollFlags::IN)));
+        watched.extend(self.outlived().map(|process| (process, PollFlags::IN)));
         watched.extend(self.server.iter().flat_map(Server::watched));
         watched.extend(self.wakes.iter().flat_map(Wakes::watched).map(|fd| (fd, PollFlags::IN)));
         let mut polled: Vec<PollFd<'_>> =
@@ -105,13 +125,17 @@ impl Events {
     }
 
     fn collect(&mut self) {
-        self.queue.extend(self.signals.read().into_iter().map(Event::Signal));
+        for received in self.signals.read() {
+            if !self.job.as_mut().is_some_and(|job| job.takes(&received, &mut self.signals)) {
+                self.queue.push_back(Event::Signal(received));
+            }
+        }
         self.inbox.clear();
         while let Some((index, report)) = self.inbox.next() {
             self.queue.push_back(Event::Report(index, report));
         }
-        if self.watched.as_ref().is_some_and(has_exited) {
-            self.watched = None;
+        if self.outlived().is_some_and(has_exited) {
+            self.outlived = Outlived::Nobody;
             self.queue.push_back(Event::Exited);
         }
         let woken = self.wakes.as_mut().map(Wakes::take).unwrap_or_default();
@@ -127,13 +151,14 @@ impl Events {
 /// A descriptor for the process with this pid, whoever owns it; it never comes to mean a later process.
 ///
 /// # Errors
-/// There is no such process.
+/// There is no such process, or it has ended and only waits for its parent.
 pub fn process(pid: i32) -> io::Result<OwnedFd> {
     let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
-    Ok(pidfd_open(pid, PidfdFlags::empty())?)
+    let process = pidfd_open(pid, PidfdFlags::empty())?;
+    if has_exited(process.as_fd()) { Err(rustix::io::Errno::SRCH.into()) } else { Ok(process) }
 }
 
-fn has_exited(process: &OwnedFd) -> bool {
-    let mut polled = [PollFd::new(process, PollFlags::IN)];
+fn has_exited(process: BorrowedFd<'_>) -> bool {
+    let mut polled = [PollFd::from_borrowed_fd(process, PollFlags::IN)];
     poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
 }

@@ -43,7 +43,7 @@ impl<S: Space> Bench<'_, S> {
     }
 
     /// What the job uses, whether or not that has changed: others may have.
-    pub(super) fn follow(&mut self, job: JobUse) {
+    pub(super) fn follow_job(&mut self, job: JobUse) {
         let before = (self.following.job, self.balloon.target());
         self.following.job = job;
         self.look_for_headroom();

@@ -1,15 +1,13 @@
-//! What a holder does for a job that it runs: its balloons follow the job, and may end before the job does.
+//! What a holder has for the handover to its job: the balloons, and a place to listen.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 
-use crate::control::wire::{Answer, Request};
 use crate::gpu::GpuUuid;
 use crate::handover::{JobUse, Lane, Reply, View, Yielded};
-use crate::holder::worker::{Gauge, Order};
-use crate::holder::{Event, Holder, HolderError};
-use crate::signals::{Received, Signals};
+use crate::holder::Holder;
+use crate::holder::worker::{Backing, Gauge, Order};
 use crate::units::ByteSize;
 
 /// A worker, for the handover.
@@ -75,35 +73,19 @@ impl Holder {
         self.seats.iter().filter_map(lane).collect()
     }
 
+    /// Ordinal and identity of each GPU that has a balloon, in the order of [`Self::lanes`].
+    pub fn reserved_gpus(&self) -> impl Iterator<Item = (u32, String)> + '_ {
+        self.seats.iter().filter(|seat| seat.worker.is_some()).map(|seat| (seat.ordinal(), seat.uuid().to_string()))
+    }
+
+    /// Whether this process has a context on each of its GPUs.
+    pub fn has_contexts(&self) -> bool {
+        self.plan.backing == Backing::Context
+    }
+
     /// Where to listen to the job's processes: the path for this process, and the one for them. `None` for a holder that is
     /// not registered.
     pub fn job_socket(&self) -> Option<(std::path::PathBuf, std::path::PathBuf)> {
         self.registered.as_ref().map(crate::control::registry::Registered::job_socket)
-    }
-
-    /// Waits for the job's end without a balloon. Every signal goes to `keep`, as in [`Self::hold`].
-    ///
-    /// # Errors
-    /// The system denies the holder its loop.
-    pub fn outlive_balloon(&mut self, keep: &mut dyn FnMut(&Received) -> bool) -> Result<(), HolderError> {
-        self.events.close_server();
-        loop {
-            match self.next(None)? {
-                Event::Exited => return Ok(()),
-                Event::Signal(received) => _ = keep(&received),
-                Event::Request(asker, Request::Release { .. }) => {
-                    self.events.answer(asker, Answer::Released { bytes: 0 });
-                }
-                Event::Request(asker, _) => {
-                    self.events.answer(asker, Answer::Refused { error: "the balloon is released".to_owned() });
-                }
-                Event::Report(..) | Event::Woken(_) | Event::Deadline => {}
-            }
-        }
-    }
-
-    /// Ends the holder, which holds nothing any more, and hands its signals back.
-    pub fn into_signals(self) -> Signals {
-        self.events.into_signals()
     }
 }

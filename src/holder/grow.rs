@@ -102,7 +102,7 @@ impl Holder {
         match self.open(&unopened) {
             Ok(memory) => Ok(unopened.into_iter().zip(memory).collect()),
             Err(error) if self.may_wait_on(&error) => {
-                let (_, ended) = self.free_seats(&unopened, Seat::dismiss, &mut |_| false)?;
+                let (_, ended) = self.free_seats(&unopened, Seat::dismiss)?;
                 if let (HolderError::Gpu { gpu, .. }, Some(in_line)) = (&error, &mut self.in_line) {
                     in_line.learn_no_room(gpu.uuid);
                 }

@@ -45,7 +45,7 @@ impl Holder {
                 Ok(shortfalls)
             }
             Err(error) => {
-                self.let_go(&mut |_| false)?;
+                self.let_go()?;
                 self.leave_line();
                 Err(error)
             }

@@ -7,8 +7,10 @@ mod for_job;
 mod grow;
 mod in_line;
 mod inflate;
+mod lag;
 mod plan;
 mod reports;
+mod requests;
 mod resize;
 mod seat;
 mod spaces;
@@ -29,9 +31,12 @@ use crate::control::wire::{Answer, Request, State};
 use crate::gpu::GpuUuid;
 use crate::holder::in_line::InLine;
 use crate::holder::reports::Reports;
+use crate::holder::requests::{Requests, Wish};
+use crate::holder::resize::Resize;
 use crate::holder::seat::Seat;
 use crate::holder::worker::{Order, Report};
-use crate::signals::{Received, Signals};
+use crate::job::Job;
+use crate::signals::Signals;
 use crate::units::ByteSize;
 
 /// A holder with its GPUs.
@@ -49,7 +54,7 @@ pub struct Holder {
     ends: Option<(Instant, SystemTime)>,
     /// Who waits for the release.
     released_by: Vec<Asker>,
-    resizes: resize::Queue,
+    requests: Requests,
 }
 
 /// What a watcher of the inflation sees of one GPU.
@@ -94,7 +99,7 @@ impl Holder {
             started_at,
             ends: None,
             released_by: Vec::new(),
-            resizes: resize::Queue::default(),
+            requests: Requests::default(),
         })
     }
 
@@ -112,35 +117,32 @@ impl Holder {
         self.seats.iter().map(Seat::uuid)
     }
 
-    /// Holds until something ends it. Signals for which `keep` says so are dealt with there and do not.
+    /// Holds until something ends it. Signals do not while the job runs that they are passed on to.
     ///
     /// # Errors
     /// The system denies the holder its loop; the memory is still held.
-    pub fn hold(&mut self, mut keep: impl FnMut(&Received) -> bool) -> Result<Cause, HolderError> {
+    pub fn hold(&mut self) -> Result<Cause, HolderError> {
         loop {
-            match self.next(self.ends.map(|(at, _)| at))? {
-                Event::Signal(received) if keep(&received) => {}
-                Event::Signal(received) => return Ok(Cause::Signal(received)),
-                Event::Exited => return Ok(Cause::Exited),
-                Event::Deadline => return Ok(Cause::Timeout),
+            let ended = match self.next(self.ends.map(|(at, _)| at))? {
+                Event::Signal(received) => Some(Cause::Signal(received)),
+                Event::Exited => Some(Cause::Exited),
+                Event::Deadline => Some(Cause::Timeout),
                 Event::Request(asker, Request::Release { gpus: None }) => {
                     self.released_by.push(asker);
-                    return Ok(Cause::Released);
+                    Some(Cause::Released)
                 }
                 Event::Request(asker, Request::Release { gpus: Some(gpus) }) => {
-                    if self.release_part(asker, &gpus) {
-                        return Ok(Cause::Released);
-                    }
+                    self.take_on(asker, Wish::ReleasePart(gpus))
                 }
                 Event::Request(asker, Request::Resize { changes, chunk_bytes }) => {
-                    self.request_resize(asker, changes, chunk_bytes);
+                    let resize = Resize { changes, chunk_size: chunk_bytes.map(ByteSize::new) };
+                    self.take_on(asker, Wish::Resize(resize))
                 }
-                Event::Request(_, Request::Status) | Event::Woken(_) => {}
-                Event::Report(index, report) => {
-                    if self.follow(index, report) {
-                        return Ok(Cause::Lost);
-                    }
-                }
+                Event::Request(_, Request::Status) | Event::Woken(_) => None,
+                Event::Report(index, report) => self.follow(index, report),
+            };
+            if let Some(cause) = ended {
+                return Ok(cause);
             }
         }
     }
@@ -149,38 +151,34 @@ impl Holder {
     ///
     /// # Errors
     /// The system denies the holder its loop; the driver frees the memory when the process ends.
-    pub fn deflate(mut self) -> Result<Released, HolderError> {
-        self.release(&mut |_| false)
+    pub fn deflate(&mut self) -> Result<Released, HolderError> {
+        self.let_go()
     }
 
-    /// The same for a holder that has more to do. Signals for which `keep` says so do not cut it short.
-    ///
-    /// # Errors
-    /// As [`Self::deflate`].
-    pub fn release(&mut self, keep: &mut dyn FnMut(&Received) -> bool) -> Result<Released, HolderError> {
-        let released = self.let_go(keep)?;
+    /// What is left when the balloon is gone: the signals, and the job they go to.
+    pub fn into_signals(self) -> (Signals, Option<Job>) {
+        (self.events.signals, self.events.job)
+    }
+
+    fn let_go(&mut self) -> Result<Released, HolderError> {
+        self.state = State::Deflating;
+        self.settle_requests();
+        let all: Vec<usize> = (0..self.seats.len()).collect();
+        let (released, _) = self.free_seats(&all, Seat::give_up)?;
+        // The name is free before anyone is told that the memory is.
+        self.registered = None;
         for asker in std::mem::take(&mut self.released_by) {
             self.events.answer(asker, Answer::Released { bytes: released.freed.bytes() });
         }
         Ok(released)
     }
 
-    fn let_go(&mut self, keep: &mut dyn FnMut(&Received) -> bool) -> Result<Released, HolderError> {
-        self.state = State::Deflating;
-        let all: Vec<usize> = (0..self.seats.len()).collect();
-        let (released, _) = self.free_seats(&all, Seat::give_up, keep)?;
-        // The name is free before anyone is told that the memory is.
-        self.registered = None;
-        Ok(released)
-    }
-
-    /// Frees everything on these seats, and ends their workers as `end` does. A signal meanwhile cuts it short, unless `keep`
-    /// says otherwise. Also returns what happened meanwhile that ends a holder that does not hold yet.
+    /// Frees everything on these seats, and ends their workers as `end` does. A signal meanwhile cuts it short. Also returns
+    /// what happened meanwhile that ends a holder that does not hold yet.
     fn free_seats(
         &mut self,
         seats: &[usize],
         end: fn(&mut Seat),
-        keep: &mut dyn FnMut(&Received) -> bool,
     ) -> Result<(Released, Option<HolderError>), HolderError> {
         let mut released = Released { freed: ByteSize::ZERO, failures: Vec::new(), cut_short: None };
         let mut ended = None;
@@ -196,7 +194,7 @@ impl Holder {
                     released.failures.extend(outcome.err().map(|error| (seat.ordinal(), error)));
                     end(seat);
                 }
-                Event::Signal(received) if !keep(&received) && self.events.signals.would_end_us(&received) => {
+                Event::Signal(received) if self.events.signals.would_end_us(&received) => {
                     released.cut_short = Some(received);
                     ended = Some(HolderError::Signal(received));
                     break;

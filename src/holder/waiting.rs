@@ -236,7 +236,7 @@ impl Holder {
     fn step_back(&mut self, error: &HolderError) -> Result<(), HolderError> {
         tracing::info!(%error, "waiting on");
         let all: Vec<usize> = (0..self.seats.len()).collect();
-        let (_, ended) = self.free_seats(&all, Seat::dismiss, &mut |_| false)?;
+        let (_, ended) = self.free_seats(&all, Seat::dismiss)?;
         if let Some(in_line) = &mut self.in_line {
             if let HolderError::Gpu { gpu, .. } = error {
                 in_line.learn_no_room(gpu.uuid);

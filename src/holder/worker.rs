@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::balloon::{Balloon, Space, Step};
-use crate::gpu::{CallError, Context, Contextless, Device, Memory};
+use crate::gpu::{CallError, Context, Contextless, Device, GpuUuid, Memory};
 use crate::handover::{JobUse, Reply, View, Yielded};
 use crate::holder::following::Following;
+use crate::holder::lag;
 use crate::holder::reports::Reports;
 use crate::units::ByteSize;
 
@@ -20,6 +21,8 @@ use crate::units::ByteSize;
 pub enum Order {
     /// Bring the reservation to `target`; answered with [`Report::Held`] or [`Report::Short`].
     Reserve { target: ByteSize, chunk_size: ByteSize, on_short: OnShort },
+    /// Take the last growth back, chunk by chunk; answered with [`Report::Held`].
+    Undo,
     /// What the job's processes hold; the balloon follows.
     JobHolds(JobUse),
     /// The driver refused the job `size` bytes (zero: nobody knows how many): free as little as makes room for them. What
@@ -45,7 +48,7 @@ pub enum Backing {
 /// What becomes of the pieces of a growth that does not fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnShort {
-    /// Back to the size before.
+    /// Freed: the balloon is as it was before, chunk by chunk.
     GiveBack,
     /// Kept, and reported as short.
     Keep,
@@ -118,17 +121,28 @@ impl Worker {
 }
 
 fn work(index: usize, device: &Device, backing: Backing, orders: &Receiver<Order>, reports: &Reports, gauge: &Gauge) {
-    let ties = Ties { index, orders, reports, gauge };
-    let (freed, outcome) = match backing {
+    let ties = Ties { index, uuid: device.uuid, orders, reports, gauge };
+    let Emptied { freed, outcome, lag } = match backing {
         Backing::Context => ties.serve(Context::open(device)),
         Backing::Contextless => ties.serve(Contextless::open(device)),
     };
+    // The driver shows the context's own memory as late as it did the balloon's; there is no context left to ask it in.
+    std::thread::sleep(lag);
     reports.send(index, Report::Deflated { freed, outcome });
+}
+
+/// What the end of a balloon came to.
+struct Emptied {
+    freed: ByteSize,
+    outcome: Result<(), CallError>,
+    /// How long the driver went on showing freed memory as used.
+    lag: Duration,
 }
 
 /// The worker's ties to its holder.
 struct Ties<'a> {
     index: usize,
+    uuid: GpuUuid,
     orders: &'a Receiver<Order>,
     reports: &'a Reports,
     gauge: &'a Gauge,
@@ -136,24 +150,26 @@ struct Ties<'a> {
 
 impl Ties<'_> {
     /// Works on an opened space until told to end; everything, the space too, is given up when it returns.
-    fn serve<S: Space>(&self, opened: Result<S, CallError>) -> (ByteSize, Result<(), CallError>) {
+    fn serve<S: Space>(&self, opened: Result<S, CallError>) -> Emptied {
         match opened.and_then(|space| Ok((space.memory()?, space))) {
             Ok((memory, space)) => {
                 self.reports.send(self.index, Report::Opened(memory));
                 let mut bench = Bench {
                     index: self.index,
+                    uuid: self.uuid,
                     reports: self.reports,
                     gauge: self.gauge,
                     balloon: Balloon::new(space),
                     reservation: ByteSize::ZERO,
                     following: Following::default(),
                     task: Task::Idle,
+                    growth: Growth::default(),
                 };
                 bench.obey_all(self.orders)
             }
             Err(error) => {
                 self.reports.send(self.index, Report::Failed(error));
-                (ByteSize::ZERO, Ok(()))
+                Emptied { freed: ByteSize::ZERO, outcome: Ok(()), lag: Duration::ZERO }
             }
         }
     }
@@ -162,30 +178,40 @@ impl Ties<'_> {
 /// What the worker does when it has no orders.
 pub(super) enum Task {
     Idle,
-    /// Grow to the target; `before` is the reservation to go back to.
+    /// Grow to the target.
     Reserve {
-        before: ByteSize,
         on_short: OnShort,
     },
-    /// Bring the balloon to its target, which a job changes, once `at` has come.
+    /// Bring the balloon to its share, which the job changes, once `at` has come.
     Follow {
         at: Instant,
     },
 }
 
+/// What the last growth changed, so that it can be undone.
+#[derive(Default)]
+struct Growth {
+    reservation_before: ByteSize,
+    chunk_size_before: ByteSize,
+    job_before: JobUse,
+    chunks: Vec<ByteSize>,
+}
+
 pub(super) struct Bench<'a, S: Space> {
     index: usize,
+    uuid: GpuUuid,
     reports: &'a Reports,
     gauge: &'a Gauge,
     pub(super) balloon: Balloon<S>,
     pub(super) reservation: ByteSize,
     pub(super) following: Following,
     pub(super) task: Task,
+    growth: Growth,
 }
 
 impl<S: Space> Bench<'_, S> {
-    /// Works until told to deflate, or until the holder is gone. Returns what that freed.
-    fn obey_all(&mut self, orders: &Receiver<Order>) -> (ByteSize, Result<(), CallError>) {
+    /// Works until told to deflate, or until the holder is gone; then frees everything.
+    fn obey_all(&mut self, orders: &Receiver<Order>) -> Emptied {
         loop {
             let order = match self.task {
                 Task::Idle => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -199,34 +225,53 @@ impl<S: Space> Bench<'_, S> {
                 Ok(Order::Deflate) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(order) => self.obey(order),
                 Err(RecvTimeoutError::Timeout) => match self.task {
-                    Task::Reserve { before, on_short } => self.reserve(before, on_short),
+                    Task::Reserve { on_short } => self.grow(on_short),
                     Task::Follow { .. } | Task::Idle => self.catch_up(),
                 },
             }
             self.show();
         }
+        self.empty()
+    }
+
+    fn empty(&mut self) -> Emptied {
         let (before, stuck) = (self.balloon.allocated(), self.balloon.stuck());
+        let free = self.balloon.memory().map(|memory| memory.free);
         self.balloon.set_target(ByteSize::ZERO);
         let outcome = self.balloon.deflate_whole_chunks();
         self.show();
-        (before.saturating_sub(self.balloon.stuck().saturating_sub(stuck)), outcome)
+        let freed = before.saturating_sub(self.balloon.stuck().saturating_sub(stuck));
+        let lag = match free {
+            Ok(free) => lag::wait(free.saturating_add(freed), self.uuid, || self.balloon.memory()),
+            Err(_) => Duration::ZERO,
+        };
+        Emptied { freed, outcome, lag }
     }
 
     fn obey(&mut self, order: Order) {
         match order {
             Order::Reserve { target, chunk_size, on_short } => {
-                let before = self.reservation;
+                self.growth = Growth {
+                    reservation_before: self.reservation,
+                    chunk_size_before: self.balloon.chunk_size(),
+                    job_before: self.following.job,
+                    chunks: Vec::new(),
+                };
                 self.balloon.set_chunk_size(chunk_size);
                 self.aim(target);
                 if self.balloon.target() >= self.balloon.allocated() {
-                    self.task = Task::Reserve { before, on_short };
+                    self.task = Task::Reserve { on_short };
                 } else {
                     self.task = Task::Idle;
                     let outcome = self.balloon.deflate();
                     self.report(outcome.map_or_else(Report::Failed, |()| Report::Held));
                 }
             }
-            Order::JobHolds(job) => self.follow(job),
+            Order::Undo => {
+                self.undo();
+                self.report(Report::Held);
+            }
+            Order::JobHolds(job) => self.follow_job(job),
             Order::GiveWay { size, reply } => reply(self.give_way(size)),
             Order::Settled(job) => self.settle(job),
             Order::View { reply } => {
@@ -243,33 +288,44 @@ impl<S: Space> Bench<'_, S> {
     }
 
     /// One chunk towards the reservation.
-    fn reserve(&mut self, before: ByteSize, on_short: OnShort) {
+    fn grow(&mut self, on_short: OnShort) {
+        let before = self.balloon.allocated();
         match self.balloon.inflate_step() {
-            Ok(Step::Grew) => {}
+            Ok(Step::Grew) => self.growth.chunks.push(self.balloon.allocated().saturating_sub(before)),
             Ok(Step::Full) => {
                 self.task = Task::Idle;
                 self.report(Report::Held);
             }
             Ok(Step::Short(missing)) => {
                 let free = self.balloon.memory().map_or(ByteSize::ZERO, |memory| memory.free);
-                match on_short {
-                    OnShort::GiveBack => self.give_back(before),
-                    OnShort::Keep => self.task = Task::Idle,
-                }
+                self.end_short(on_short);
                 self.report(Report::Short { missing, free });
             }
             Err(error) => {
-                self.task = Task::Idle;
+                self.end_short(on_short);
                 self.report(Report::Failed(error));
             }
         }
     }
 
-    fn give_back(&mut self, before: ByteSize) {
+    fn end_short(&mut self, on_short: OnShort) {
+        match on_short {
+            OnShort::GiveBack => self.undo(),
+            OnShort::Keep => self.task = Task::Idle,
+        }
+    }
+
+    /// Frees the very chunks that the last growth took: those before it stay as they are.
+    fn undo(&mut self) {
+        let growth = std::mem::take(&mut self.growth);
         self.task = Task::Idle;
-        self.aim(before);
-        if let Err(error) = self.balloon.deflate() {
+        self.balloon.set_chunk_size(growth.chunk_size_before);
+        self.aim(growth.reservation_before);
+        if let Err(error) = self.balloon.free_all(&growth.chunks) {
             tracing::warn!(%error, "not everything was given back");
+        }
+        if self.following.job != growth.job_before {
+            self.follow_job(self.following.job);
         }
     }
 

@@ -25,17 +25,29 @@ impl Inherited {
         Self { gaps }
     }
 
-    /// Takes over a descriptor that the caller handed to us; `None` if it was not open then. Take each once.
-    pub fn take(&self, number: RawFd) -> Option<OwnedFd> {
+    /// Takes over a descriptor that the caller handed to us, so that CMD does not get it; `None` if it was not open then. Of
+    /// a standard stream, which is CMD's too, a duplicate is taken.
+    pub fn take(&mut self, number: RawFd) -> Option<OwnedFd> {
         let number_then = u32::try_from(number).ok()?;
         if self.gaps.iter().any(|(first, last)| (*first..=*last).contains(&number_then)) {
             return None;
+        }
+        let stream = match number {
+            0 => Some(rustix::stdio::stdin()),
+            1 => Some(rustix::stdio::stdout()),
+            2 => Some(rustix::stdio::stderr()),
+            _ => None,
+        };
+        if let Some(stream) = stream {
+            return rustix::io::fcntl_dupfd_cloexec(stream, 3).ok();
         }
         // SAFETY: asks for the flags of a number that may or may not be open; touches no memory.
         if unsafe { libc::fcntl(number, libc::F_GETFD) } == -1 {
             return None;
         }
-        // SAFETY: it was open before we opened anything, so it is the caller's and no owner of ours has it.
+        self.gaps.push((number_then, number_then));
+        // SAFETY: it was open before we opened anything, so it is the caller's and no owner of ours has it; the line above
+        // keeps it from being taken again.
         Some(unsafe { OwnedFd::from_raw_fd(number) })
     }
 
@@ -45,10 +57,7 @@ impl Inherited {
         let kept = kept.and_then(|kept| u32::try_from(kept).ok());
         let numbers = open_now().unwrap_or_default().into_iter();
         for number in numbers.filter(|number| Some(*number) != kept) {
-            if let Some(owned) = self.take(number.cast_signed()) {
-                drop(owned);
-                self.gaps.push((number, number));
-            }
+            drop(self.take(number.cast_signed()));
         }
     }
 

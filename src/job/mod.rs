@@ -1,10 +1,9 @@
 //! The wrapped command: starting it as if it ran alone, passing signals on to it, telling how it ended and ending the same
 //! way. Knows nothing of GPUs or balloons.
 //!
-//! CMD stays in our process group and on our terminal, so job control is the shell's and the kernel's affair: ^Z stops
-//! CMD and us, `fg` continues both, a read in the background stops both. A stop that hits one of us alone is not carried
-//! over (as with `timeout --foreground`): a holder that froze with CMD could not serve CMD's other processes, and one
-//! that was stopped by hand should not stop the job.
+//! CMD stays in our process group and on our terminal, so job control is the shell's and the kernel's affair, and CMD's: the
+//! terminal's stop signals stop us if and when they stop CMD, which may have a screen to restore first, or ignore them. To
+//! the shell we are CMD.
 
 // pre_exec, pidfd_send_signal with a value and the raw waiting calls have no safe binding; one call a block.
 #![allow(unsafe_code)]
@@ -12,19 +11,22 @@
 mod descriptors;
 mod ended;
 mod family;
+mod program;
 mod reach;
 mod spawn;
+mod streams;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, WaitId, WaitIdOptions};
 
-use crate::signals::Received;
+use crate::signals::{Received, Signals};
 pub use descriptors::Inherited;
 pub use ended::Ended;
 pub use family::{Kin, Mark, Relative};
-pub use reach::{OutOfReach, reach};
+pub use reach::reach;
 pub use spawn::{SpawnError, Spec};
 
 /// `si_code` of a signal sent with `sigqueue` (sigaction(2)).
@@ -56,6 +58,40 @@ impl Job {
         Ok(received.is_for_job() && self.relay(received)?)
     }
 
+    /// Whether CMD lives, and so has or gets this signal: it is passed on unless CMD has been told already.
+    pub fn takes(&mut self, received: &Received, signals: &mut Signals) -> bool {
+        if !matches!(self.ended(), Ok(None)) {
+            return false;
+        }
+        if received.is_of_a_child() {
+            if let Some(signal) = self.stopped() {
+                signals.stop_with(self.id(), signal);
+            }
+            return true;
+        }
+        if let Err(error) = self.pass_on(received) {
+            // CMD may have become another user.
+            tracing::warn!(signal = received.signal, %error, "signal not passed on");
+        }
+        true
+    }
+
+    /// Waits until CMD has ended, and passes signals on meanwhile.
+    pub fn wait(&mut self, signals: &mut Signals) -> io::Result<Ended> {
+        loop {
+            if let Some(ended) = self.ended()? {
+                return Ok(ended);
+            }
+            match poll(&mut [PollFd::new(signals, PollFlags::IN), PollFd::new(self, PollFlags::IN)], None) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            for received in signals.read() {
+                self.takes(&received, signals);
+            }
+        }
+    }
+
     /// How CMD ended, once it has (then [`Job::as_fd`] is readable); `None` while it runs or is stopped. Reaps it.
     pub fn ended(&mut self) -> io::Result<Option<Ended>> {
         if self.end.is_some() {
@@ -73,6 +109,12 @@ impl Job {
             (None, signal) => signal.map(Ended::Signal),
         };
         Ok(self.end)
+    }
+
+    /// The signal that has stopped CMD, told once.
+    fn stopped(&self) -> Option<i32> {
+        let now = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
+        rustix::process::waitid(WaitId::Pid(self.pid), now).ok().flatten()?.stopping_signal()
     }
 
     fn relay(&self, received: &Received) -> io::Result<bool> {

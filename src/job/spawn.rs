@@ -8,7 +8,7 @@ use std::process::Command;
 
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, getppid, pidfd_open, set_parent_process_death_signal};
 
-use super::{Inherited, Job};
+use super::{Inherited, Job, streams};
 use crate::signals::{self, SignalSet, Signals};
 
 /// What to start.
@@ -61,11 +61,12 @@ impl Job {
                 None => command.env_remove(name),
             };
         }
+        signals.has_job();
         let (mask, ignored) = signals.at_start();
         let (descriptors, parent) = (spec.descriptors.clone(), getpid());
         // SAFETY: the closure makes system calls only: no allocation, no lock.
         unsafe { command.pre_exec(move || become_cmd(&descriptors, parent, &mask, ignored)) };
-        let failed = |why: io::Error| classify(spec.program.clone(), why);
+        let failed = |why: io::Error| SpawnError::of_exec(spec.program.clone(), why);
         // Where pidfds are unknown (before Linux 5.3) fail while there is nothing to clean up.
         pidfd_open(parent, PidfdFlags::empty())
             .map_err(|why| SpawnError::Failed { program: spec.program.clone(), why: why.into() })?;
@@ -80,11 +81,16 @@ impl Job {
                 return Err(SpawnError::Failed { program: spec.program.clone(), why: why.into() });
             }
         };
-        let job = Self { pid, pidfd, end: None };
+        streams::let_go();
+        let mut job = Self { pid, pidfd, end: None };
         // Whatever came in up to now may have missed CMD, even if sent to the group. Told twice does no harm yet: a program
         // just loaded has no handlers, so the first one ends it or it ignores both.
         for received in signals.read() {
-            let _ = job.relay(&received);
+            if received.is_of_a_child() {
+                job.takes(&received, signals);
+            } else {
+                let _ = job.relay(&received);
+            }
         }
         Ok(job)
     }
@@ -106,10 +112,13 @@ fn become_cmd(descriptors: &Inherited, parent: Pid, mask: &libc::sigset_t, ignor
     Ok(())
 }
 
-fn classify(program: OsString, why: io::Error) -> SpawnError {
-    match why.raw_os_error() {
-        Some(libc::ENOENT) => SpawnError::NotFound { program, why },
-        Some(libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE) | None => SpawnError::Failed { program, why },
-        Some(_) => SpawnError::CannotExecute { program, why },
+impl SpawnError {
+    /// What exec(2) says.
+    pub(super) fn of_exec(program: OsString, why: io::Error) -> Self {
+        match why.raw_os_error() {
+            Some(libc::ENOENT) => Self::NotFound { program, why },
+            Some(libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE) | None => Self::Failed { program, why },
+            Some(_) => Self::CannotExecute { program, why },
+        }
     }
 }

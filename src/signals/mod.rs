@@ -9,6 +9,7 @@
 
 mod set;
 mod start;
+mod stop;
 mod witness;
 
 use std::io;
@@ -28,7 +29,8 @@ const RECORD: usize = 128;
 pub enum Purpose {
     /// `INT`, `TERM` and `HUP`, unless ignored at start: they end the balloon.
     Hold,
-    /// Everything that [`SignalSet::meant_for_a_job`] lists, ignored or not: CMD may have a use for it.
+    /// Everything that [`SignalSet::meant_for_a_job`] lists, ignored or not: CMD may have a use for it. Until CMD runs a stop
+    /// stops us.
     Run,
 }
 
@@ -86,6 +88,11 @@ impl Received {
             }
     }
 
+    /// The kernel tells that a child of ours has ended, was stopped or goes on.
+    pub fn is_of_a_child(&self) -> bool {
+        self.signal == libc::SIGCHLD && !self.sent_by_process()
+    }
+
     fn parse(record: &[u8; RECORD]) -> Self {
         let word = |at: usize| u32::from_ne_bytes([record[at], record[at + 1], record[at + 2], record[at + 3]]);
         let mut value = [0; 8];
@@ -111,6 +118,8 @@ pub struct Signals {
     mask_at_start: libc::sigset_t,
     ignored_at_start: SignalSet,
     witness: Option<Witness>,
+    /// Whether there is a CMD whose stops are ours; before that, the terminal's stop us.
+    has_job: bool,
 }
 
 impl Signals {
@@ -140,7 +149,7 @@ impl Signals {
         }
         // SAFETY: signalfd just made it and nobody else owns it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        let mut signals = Self { fd, mask_at_start, ignored_at_start, witness: None };
+        let mut signals = Self { fd, mask_at_start, ignored_at_start, witness: None, has_job: false };
         if purpose == Purpose::Run {
             // With SIGCHLD ignored the kernel would throw CMD's status away (wait(2)).
             set_disposition(libc::SIGCHLD, libc::SIG_DFL);
@@ -159,7 +168,7 @@ impl Signals {
         loop {
             let known = received.len();
             self.drain(&mut received);
-            if received.is_empty() {
+            if received.iter().all(Received::is_of_a_child) {
                 break;
             }
             let Some(witness) = &mut self.witness else {
@@ -179,7 +188,47 @@ impl Signals {
                 None => Reach::Group,
             };
         }
+        // It wakes us from a stop, and means nobody else.
+        let witness = self.witness();
+        received.retain(|one| !(one.sent_by_process() && Some(one.pid) == witness));
+        if !self.has_job {
+            received.retain(|one| !self.stops_us(one));
+        }
         received
+    }
+
+    /// Before there is a CMD: stops us, and says so, if `received` is from job control.
+    fn stops_us(&self, received: &Received) -> bool {
+        match received.signal {
+            libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU => {
+                if !self.was_ignored(received.signal) {
+                    stop::by(received.signal);
+                }
+                true
+            }
+            libc::SIGCONT | libc::SIGCHLD => true,
+            _ => false,
+        }
+    }
+
+    /// From now on stops are CMD's affair.
+    pub fn has_job(&mut self) {
+        self.has_job = true;
+    }
+
+    /// Stops us as `signal` has stopped the process `job`, until we are continued, which happens at the latest when `job` is.
+    /// A stop by hand, with SIGSTOP, is only shown where a shell would wait for ever for the end of its foreground job.
+    pub fn stop_with(&mut self, job: u32, signal: i32) {
+        if signal == libc::SIGSTOP && !stop::is_in_foreground() {
+            return;
+        }
+        if let Some(witness) = &self.witness {
+            witness.watch(job);
+        }
+        stop::by(signal);
+        if let Some(witness) = &self.witness {
+            witness.rest();
+        }
     }
 
     /// Whether `signal` was ignored when the program started (under `nohup`, or in the background of a script).
@@ -190,7 +239,7 @@ impl Signals {
     /// Whether `received` would have ended a program that handles no signals: for the time before CMD is there.
     pub fn would_end_us(&self, received: &Received) -> bool {
         let from_us = received.sent_by_process() && received.pid == std::process::id();
-        !from_us && !self.was_ignored(received.signal) && !matches!(received.signal, libc::SIGURG | libc::SIGWINCH)
+        !from_us && !self.was_ignored(received.signal) && !is_harmless(received.signal)
     }
 
     /// The mask and the ignored signals that a child must get back.
@@ -241,6 +290,11 @@ fn reach(one: &Received, told: &mut Vec<Told>) -> Reach {
         told.remove(at);
     }
     Reach::Group
+}
+
+/// Whether its default action leaves a program running. Those that stop it are not among them.
+fn is_harmless(signal: i32) -> bool {
+    matches!(signal, libc::SIGURG | libc::SIGWINCH | libc::SIGCONT | libc::SIGCHLD)
 }
 
 /// Whether `signal` is ignored now. Async-signal-safe.

@@ -31,19 +31,14 @@ impl SignalSet {
         set
     }
 
-    /// What `run` takes for CMD: everything that can be caught, save
-    /// - job control (`TSTP`, `TTIN`, `TTOU`, `CONT`): its default action on the whole group is just right;
-    /// - `CHLD`: it tells about children, and CMD is no parent of ours.
+    /// What `run` takes for CMD: everything that can be caught.
     ///
     /// `SEGV` and its like are in: sent by a process, they are for CMD. A fault of our own still ends us, since the kernel
     /// never lets a blocked fault wait (it restores the default action and delivers: signal(7), `force_sig`).
     pub fn meant_for_a_job() -> Self {
         let mut set = Self::all();
-        for signal in
-            [libc::SIGKILL, libc::SIGSTOP, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU, libc::SIGCONT, libc::SIGCHLD]
-        {
-            set.remove(signal);
-        }
+        set.remove(libc::SIGKILL);
+        set.remove(libc::SIGSTOP);
         set
     }
 

@@ -2,6 +2,9 @@
 //! it got that one too. If so the sender meant the group, CMD has been told, and passing it on would tell CMD twice. The
 //! kernel says who sent a signal, never to whom, so nothing less can tell `kill PID` from `kill -- -PGID`.
 //!
+//! While we are stopped along with CMD it also watches over CMD, and continues us when CMD goes on or ends: whoever continues
+//! CMD alone does not know of us.
+//!
 //! It leaves what it gets pending until asked, so that repeats merge with it just as they do with us. It costs one fork of
 //! a small process, sleeps in one read, holds no descriptor but its socket, and ends with us whatever happens.
 //!
@@ -10,18 +13,27 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::ptr;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use rustix::process::{Pid, Signal, WaitOptions};
 
-use super::{Received, SignalSet, start};
+use super::{Received, SignalSet, start, stop};
 
-/// Longest wait for an answer. It is only ever reached if someone keeps stopping the witness.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long an answer may take before the witness is taken to have been stopped, with the group say, while only we were
+/// continued; and how often it is then continued before it is given up.
+const PATIENCE: Duration = Duration::from_millis(50);
+const TRIES: u32 = 20;
+/// What it is told.
+const ASK: u8 = 0;
+const WATCH: u8 = 1;
+const REST: u8 = 2;
+/// How often it looks whether a stopped CMD goes on. Nothing tells that to anyone but CMD's parent, which is stopped.
+const GLANCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 /// Most signals in one answer; more come with the next.
 const MOST: usize = 64;
 const NAME: &std::ffi::CStr = c"signal-witness";
@@ -70,9 +82,11 @@ impl Witness {
         let parent = rustix::process::getpid();
         // SAFETY: the child calls only async-signal-safe functions and never returns from `witness`.
         let child = unsafe { libc::fork() };
+        if child < 0 {
+            return Err(io::Error::last_os_error());
+        }
         match Pid::from_raw(child) {
             None => witness(theirs.as_raw_fd(), parent),
-            Some(_) if child < 0 => Err(io::Error::last_os_error()),
             Some(pid) => Ok(Self { pid, socket }),
         }
     }
@@ -83,15 +97,39 @@ impl Witness {
 
     /// What it got since the last question, in no particular order. An error means that it is gone.
     pub fn ask(&mut self) -> io::Result<Vec<Told>> {
-        // It may have been stopped with the group while only we were continued.
-        rustix::process::kill_process(self.pid, Signal::CONT)?;
-        rustix::net::send(&self.socket, &[0], SendFlags::NOSIGNAL)?;
+        self.tell(ASK, 0)?;
         let mut answer = [0; 1 + MOST * Told::SIZE];
-        let (length, _) = rustix::net::recv(&self.socket, &mut answer, RecvFlags::empty())?;
+        let length = self.receive(&mut answer)?;
         match answer.get(1..length) {
             Some(told) => Ok(told.chunks_exact(Told::SIZE).map(Told::parse).collect()),
             None => Err(io::ErrorKind::UnexpectedEof.into()),
         }
+    }
+
+    fn receive(&self, answer: &mut [u8]) -> io::Result<usize> {
+        for _ in 0..TRIES {
+            match rustix::net::recv(&self.socket, &mut *answer, RecvFlags::empty()) {
+                Ok((length, _)) => return Ok(length),
+                Err(rustix::io::Errno::AGAIN) => rustix::process::kill_process(self.pid, Signal::CONT)?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(io::ErrorKind::TimedOut.into())
+    }
+
+    /// Continue us when the process `job` goes on or ends, until told to rest.
+    pub fn watch(&self, job: u32) {
+        let _ = self.tell(WATCH, job);
+    }
+
+    pub fn rest(&self) {
+        let _ = self.tell(REST, 0);
+    }
+
+    fn tell(&self, what: u8, job: u32) -> io::Result<()> {
+        let [a, b, c, d] = job.to_ne_bytes();
+        rustix::net::send(&self.socket, &[what, a, b, c, d], SendFlags::NOSIGNAL)?;
+        Ok(())
     }
 }
 
@@ -115,27 +153,53 @@ fn witness(socket: RawFd, parent: Pid) -> ! {
     unsafe { libc::prctl(libc::PR_SET_NAME, NAME.as_ptr()) };
     // Without this `pidof` finds the program behind the name.
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
-    let mut question = [0_u8; 1];
+    let mut told = [0_u8; 5];
     while rustix::process::getppid() == Some(parent) {
-        // SAFETY: `question` has room for the one byte asked for.
-        if unsafe { libc::read(socket, question.as_mut_ptr().cast(), 1) } < 1 {
+        // SAFETY: `told` has room for the five bytes asked for.
+        if unsafe { libc::read(socket, told.as_mut_ptr().cast(), told.len()) } < 1 {
             break;
         }
-        let mut answer = [Told::NONE; MOST];
-        let mut count = 0;
-        while count < MOST
-            && let Some(told) = take(&everything)
-        {
-            told.write(&mut answer[count]);
-            count += 1;
+        let [what, a, b, c, d] = told;
+        match what {
+            ASK => answer(socket, &everything),
+            WATCH => watch_over(u32::from_ne_bytes([a, b, c, d]), parent, socket),
+            _ => {}
         }
-        let mut packet = [0; 1 + MOST * Told::SIZE];
-        packet[1..].copy_from_slice(answer.as_flattened());
-        // SAFETY: the first `1 + count` records' worth of `packet` is initialised memory.
-        unsafe { libc::send(socket, packet.as_ptr().cast(), 1 + count * Told::SIZE, libc::MSG_NOSIGNAL) };
     }
     // SAFETY: ends the process without running anything of the parent's.
     unsafe { libc::_exit(0) }
+}
+
+/// Tells all that is pending.
+fn answer(socket: RawFd, everything: &libc::sigset_t) {
+    let mut answer = [Told::NONE; MOST];
+    let mut count = 0;
+    while count < MOST
+        && let Some(told) = take(everything)
+    {
+        told.write(&mut answer[count]);
+        count += 1;
+    }
+    let mut packet = [0; 1 + MOST * Told::SIZE];
+    packet[1..].copy_from_slice(answer.as_flattened());
+    // SAFETY: the first `1 + count` records' worth of `packet` is initialised memory.
+    unsafe { libc::send(socket, packet.as_ptr().cast(), 1 + count * Told::SIZE, libc::MSG_NOSIGNAL) };
+}
+
+/// Continues `parent` once `job` is not stopped, until there is something new on the socket.
+fn watch_over(job: u32, parent: Pid, socket: RawFd) {
+    // SAFETY: the socket stays open as long as this process lives.
+    let socket = unsafe { BorrowedFd::borrow_raw(socket) };
+    let parents_id = parent.as_raw_nonzero().get().cast_unsigned();
+    loop {
+        match poll(&mut [PollFd::new(&socket, PollFlags::IN)], Some(&GLANCE)) {
+            Ok(0) => {}
+            _ => return,
+        }
+        if !stop::is_stopped(job) && stop::is_stopped(parents_id) {
+            let _ = rustix::process::kill_process(parent, Signal::CONT);
+        }
+    }
 }
 
 /// Takes one pending signal, if there is one.

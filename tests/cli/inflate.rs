@@ -137,7 +137,7 @@ fn slow() -> Machine {
 fn one_gpu_that_falls_short_on_the_way_gives_back_all() {
     let machine = slow();
     let mut holder = inflating(&machine, "");
-    let thief = machine.hold("--gpu 1 --reserve 18GB --chunk-size 24GB");
+    let thief = machine.hog(1, 18 * GB);
     let failed = holder.wait().exits(3).says(&[
         "GPU 1: 20.0 GB wanted, ",
         " missing",

@@ -1,5 +1,7 @@
 //! The real program on the simulated driver, one file a verb.
 
+mod control;
+mod detach;
 mod doctor;
 mod gpus;
 mod handover;
@@ -7,8 +9,14 @@ mod harness;
 mod hold;
 mod inflate;
 mod lessons;
+mod names;
 mod ready;
+mod release;
+mod resize;
+mod run_signals;
+mod run_terminal;
 mod sizes;
 mod status;
+mod until_exit;
 mod variables;
 mod wait;

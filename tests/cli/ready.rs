@@ -1,6 +1,7 @@
 //! Readiness: told where the caller listens, once everything is held and not before.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::io::Read;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -96,7 +97,12 @@ fn systemd_is_told_by_path_and_by_abstract_name() {
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
         let holder = machine.hold_with(&["--reserve", "1GB"], &[("NOTIFY_SOCKET", &address)]);
         let mut message = [0; 256];
-        let length = socket.recv(&mut message).expect("a message");
+        let length = loop {
+            match socket.recv(&mut message) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                received => break received.expect("a message"),
+            }
+        };
         let message = String::from_utf8_lossy(&message[..length]);
         assert!(message.lines().any(|line| line == "READY=1"), "{address}: {message}");
         assert_eq!(machine.balloon(0, &holder), GB);

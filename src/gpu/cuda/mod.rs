@@ -11,8 +11,7 @@ mod error;
 mod functions;
 mod handle;
 
-use std::ffi::OsString;
-use std::ffi::{CStr, c_int};
+use std::ffi::{CStr, OsString, c_int};
 use std::ptr;
 use std::sync::OnceLock;
 
@@ -102,20 +101,19 @@ fn loaded_path() -> Option<String> {
     })
 }
 
-/// The variable that says in which order CUDA numbers the GPUs, and what makes it nvidia-smi's.
-pub const ORDER: &str = "CUDA_DEVICE_ORDER";
-pub const BY_PCI_BUS: &str = "PCI_BUS_ID";
+/// Says how ordinals are ordered.
+const DEVICE_ORDER: &str = "CUDA_DEVICE_ORDER";
 
-static CALLERS_ORDER: OnceLock<Option<OsString>> = OnceLock::new();
+static ORDER_AT_START: OnceLock<Option<OsString>> = OnceLock::new();
 
 /// Makes ordinals follow the PCI bus, as nvidia-smi's indices do. Call before [`Driver::load`] and before any thread.
 pub fn order_by_pci_bus() {
-    CALLERS_ORDER.get_or_init(|| std::env::var_os(ORDER));
+    let _ = ORDER_AT_START.set(std::env::var_os(DEVICE_ORDER));
     // SAFETY: `main` calls this while it is the only thread.
-    unsafe { std::env::set_var(ORDER, BY_PCI_BUS) };
+    unsafe { std::env::set_var(DEVICE_ORDER, "PCI_BUS_ID") };
 }
 
-/// The variable as the caller has it.
-pub fn callers_order() -> Option<OsString> {
-    CALLERS_ORDER.get().cloned().unwrap_or_else(|| std::env::var_os(ORDER))
+/// The variable that orders the GPUs, and the caller's value of it.
+pub fn order_at_start() -> (&'static str, Option<OsString>) {
+    (DEVICE_ORDER, ORDER_AT_START.get().cloned().flatten())
 }

@@ -67,7 +67,8 @@ fn the_environment_has_what_the_contract_says_and_nothing_else() {
     assert_eq!(under.remove("CUDA_VISIBLE_DEVICES").as_deref(), Some("0"));
     assert_eq!(under.remove("CUDA_DEVICE_ORDER").as_deref(), Some("PCI_BUS_ID"));
     assert!(under.remove("LD_PRELOAD").is_some_and(|library| library.starts_with("/proc/")));
-    assert!(under.remove("GPU_BALLOON_JOB").is_some());
+    assert_eq!(under.remove("GPU_BALLOON_GPUS").as_deref(), Some("0"));
+    assert!(under.remove("GPU_BALLOON_HOLDER").is_some_and(|pid| pid.parse::<u32>().is_ok()));
     assert_eq!(alone, under);
 }
 

@@ -1,10 +1,13 @@
 //! What the tests stand on: a machine of simulated GPUs with a runtime directory of its own, and the program on it.
 
+mod background;
 mod compiler;
 mod holders;
 mod job;
 mod process;
+mod session;
 mod terminal;
+mod users;
 
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -13,11 +16,14 @@ use std::process::Command;
 use gpu_sim::{Builder, Sandbox};
 use tempfile::TempDir;
 
+pub use background::Background;
 pub use compiler::compile;
 pub use holders::CONTEXT;
 pub use job::pid_of;
 pub use process::{DEADLINE, Ended, Running};
+pub use session::Session;
 pub use terminal::Terminal;
+pub use users::{NOBODY, skipped, unprivileged};
 
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_gpu-balloon");
@@ -49,6 +55,15 @@ impl Machine {
         self.runtime().join("gpu-balloon")
     }
 
+    /// The files of the holders that are registered; the line of those who wait lies beside them and stays.
+    pub fn registered(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.registry()).expect("a registry");
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.filter(|name| name != "line").collect();
+        names.sort_unstable();
+        names
+    }
+
     /// Any command on the machine.
     pub fn command(&self, program: &str) -> Command {
         let mut command = self.sandbox.command(program);
@@ -69,6 +84,13 @@ impl Machine {
         let mut command = self.command(PROGRAM);
         command.args(line.split_whitespace());
         command
+    }
+
+    /// `gpu-balloon run` with these options and this command.
+    pub fn wrap(&self, options: &str, command: &[&str]) -> Command {
+        let mut run = self.program(&format!("run {options} --"));
+        run.args(command);
+        run
     }
 
     /// Runs `gpu-balloon` to its end.

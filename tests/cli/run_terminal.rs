@@ -1,0 +1,148 @@
+//! `run` on a terminal: to the shell and to the person in front of it, the wrapper is its command.
+
+use gpu_sim::MB;
+
+use crate::harness::{Machine, Session};
+use crate::run_signals::{listener, queue};
+
+/// What a shell is to type to wrap a command.
+fn wrapped(command: &str) -> String {
+    format!("{} run --reserve 10MB -- {command}", crate::harness::PROGRAM)
+}
+
+fn listens(manner: &str) -> String {
+    wrapped(&format!("{} {manner}", listener().display()))
+}
+
+/// A line that runs these lines of a script under `run`.
+fn script(machine: &Machine, lines: &str) -> String {
+    std::fs::write(machine.runtime().join("script"), lines).unwrap();
+    format!("cd; {}\n", wrapped("bash script"))
+}
+
+/// Shows how the last command has ended.
+const ASK: &str = "echo code $?\n";
+
+fn shell(machine: &Machine) -> Session {
+    Session::shell(&machine.command("bash"))
+}
+
+#[test]
+fn the_keys_that_end_a_program_end_it() {
+    let machine = Machine::new();
+    let mut shell = shell(&machine);
+    for (key, code) in [("\x03", 130), ("\x1c", 131)] {
+        shell.types(&format!("{}\n", listens("die")));
+        shell.expect("ready");
+        shell.types(key);
+        shell.expect("$ ");
+        shell.types(ASK);
+        shell.expect(&format!("code {code}\r"));
+        assert_eq!(machine.used(0), 0);
+    }
+}
+
+#[test]
+fn a_program_that_handles_the_keys_gets_each_once_and_goes_on() {
+    let machine = Machine::new();
+    let mut shell = shell(&machine);
+    shell.types(&format!("{}\n", listens("handle 12")));
+    shell.expect("ready\r\n");
+    let mut heard = String::new();
+    for (key, signal) in [("\x03", 2), ("\x1c", 3), ("\x1a", 20)] {
+        shell.types(key);
+        shell.expect(&format!("{signal}\r\n"));
+        heard.push_str(key);
+    }
+    shell.resize(90);
+    shell.expect("28\r\n");
+    // By the same way as a second one would come.
+    shell.types("\x03");
+    shell.expect("2\r\n");
+    shell.types("still here");
+    shell.expect("still here");
+    end_with(7, &machine, &mut shell);
+}
+
+#[test]
+fn a_program_that_ignores_the_keys_goes_on() {
+    let machine = Machine::new();
+    let mut shell = shell(&machine);
+    shell.types(&format!("{}\n", listens("ignore 12")));
+    shell.expect("ready\r\n");
+    shell.types("\x03\x1c\x1a still here");
+    shell.expect("still here");
+    end_with(7, &machine, &mut shell);
+}
+
+/// Ends the listener, and expects that it has heard nothing else.
+#[track_caller]
+fn end_with(code: u8, machine: &Machine, shell: &mut Session) {
+    let status = machine.status();
+    let holder = status["balloons"][0]["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).expect("a balloon");
+    queue(holder, libc::SIGUSR2, code.into());
+    shell.expect(&format!("12 {code}\r\n"));
+    // Away with what was typed meanwhile.
+    shell.types(&format!("\x15{ASK}"));
+    shell.expect(&format!("code {code}\r"));
+}
+
+#[test]
+fn it_stops_and_goes_on_with_its_command() {
+    let machine = Machine::new();
+    let mut shell = shell(&machine);
+    shell.types(&script(&machine, "echo ready; read line; echo got $line; exit 7"));
+    shell.expect("ready");
+    shell.types("\x1a");
+    shell.expect("Stopped");
+    // It still holds.
+    assert_eq!(machine.processes(0).values().sum::<u64>(), 510 * MB);
+    shell.types("fg\n");
+    shell.expect("bash script");
+    shell.types("a word\n");
+    shell.expect("got a word");
+    shell.types(ASK);
+    shell.expect("code 7\r");
+    assert_eq!(machine.used(0), 0);
+}
+
+#[test]
+fn it_waits_until_its_command_has_put_the_screen_in_order() {
+    let machine = Machine::new();
+    let mut shell = shell(&machine);
+    let editor = "trap 'echo in order; kill -STOP $$; echo drawn anew' TSTP
+        echo ready
+        while read key; do [ \"$key\" = q ] && exit 3; done";
+    shell.types(&script(&machine, editor));
+    shell.expect("ready");
+    for _ in 0..3 {
+        shell.types("\x1a");
+        shell.expect("in order");
+        shell.expect("Stopped");
+        shell.expect("$ ");
+        shell.types("fg\n");
+        shell.expect("drawn anew");
+    }
+    shell.types("q\n");
+    shell.expect("$ ");
+    shell.types(ASK);
+    shell.expect("code 3\r");
+}
+
+#[test]
+fn in_the_background_it_stops_when_its_command_reads() {
+    let machine = Machine::new();
+    let mut shell = shell(&machine);
+    shell.types("set -b\n");
+    shell.expect("$ ");
+    shell.types(&format!("{} &\n", wrapped("cat")));
+    shell.expect("Stopped");
+    shell.types("fg\n");
+    shell.expect("cat");
+    shell.types("hello\n");
+    shell.expect("hello\r\nhello\r\n");
+    shell.types("\x04");
+    shell.expect("$ ");
+    shell.types(ASK);
+    shell.expect("code 0\r");
+}
