@@ -53,6 +53,8 @@ pub struct Balloon<S: Space> {
     /// By size, so that the best fit is found at once. No list is empty.
     chunks: BTreeMap<ByteSize, Vec<S::Chunk>>,
     allocated: ByteSize,
+    /// What the driver did not free when told to. Only the end of the process gives it back.
+    stuck: ByteSize,
     count: usize,
     target: ByteSize,
     chunk_size: ByteSize,
@@ -67,6 +69,7 @@ impl<S: Space> Balloon<S> {
         Self {
             chunks: BTreeMap::new(),
             allocated: ByteSize::ZERO,
+            stuck: ByteSize::ZERO,
             count: 0,
             target: ByteSize::ZERO,
             chunk_size: GRANULARITY,
@@ -77,6 +80,10 @@ impl<S: Space> Balloon<S> {
 
     pub fn allocated(&self) -> ByteSize {
         self.allocated
+    }
+
+    pub fn stuck(&self) -> ByteSize {
+        self.stuck
     }
 
     pub fn count(&self) -> usize {
@@ -125,7 +132,10 @@ impl<S: Space> Balloon<S> {
                 }
                 Err(error) if !error.error.is_out_of_memory() => return Err(error),
                 Err(_) if size <= GRANULARITY => return Ok(Step::Short(missing)),
-                Err(_) => self.step = whole(ByteSize::new(size.bytes() / 2)),
+                Err(_) => {
+                    tracing::debug!(%size, "chunk does not fit, trying half");
+                    self.step = whole(ByteSize::new(size.bytes() / 2));
+                }
             }
         }
     }
@@ -198,7 +208,11 @@ impl<S: Space> Balloon<S> {
         self.chunks.entry(chunk.size()).or_default().push(chunk);
     }
 
-    fn free_all(&mut self, sizes: &[ByteSize]) -> Result<(), CallError> {
+    /// Frees one chunk for each of `sizes`, where there still is one of exactly that size.
+    ///
+    /// # Errors
+    /// The first failure of the driver; the other chunks are freed all the same.
+    pub fn free_all(&mut self, sizes: &[ByteSize]) -> Result<(), CallError> {
         let mut outcome = Ok(());
         for &size in sizes {
             let freed = self.free_one(size);
@@ -217,7 +231,7 @@ impl<S: Space> Balloon<S> {
         let Some(chunk) = chunk else { return Ok(()) };
         self.allocated = self.allocated.saturating_sub(size);
         self.count -= 1;
-        chunk.release()
+        chunk.release().inspect_err(|_| self.stuck = self.stuck.saturating_add(size))
     }
 }
 

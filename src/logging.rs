@@ -28,6 +28,8 @@ pub fn start(verbosity: Verbosity) {
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()))
+        // Else a message that cannot be written is followed by a second one, and when that fails too, by a panic.
+        .log_internal_errors(false)
         .with_target(false)
         .without_time()
         .init();

@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use crate::control::registry::{FindError, RegistryError};
 use crate::exit::Exit;
-use crate::gpu::{CallError, DriverError, VISIBLE_DEVICES};
+use crate::gpu::{CallError, ComputeMode, Device, DriverError, VISIBLE_DEVICES};
 use crate::holder::HolderError;
 
 /// Why a command ends without having done its job.
@@ -38,6 +39,12 @@ impl Failure {
         self
     }
 
+    /// The same failure in other words.
+    pub fn told_as(mut self, what: String) -> Self {
+        self.error = anyhow::Error::msg(what);
+        self
+    }
+
     pub fn details(mut self, details: Vec<String>) -> Self {
         self.details = details;
         self
@@ -58,8 +65,11 @@ impl Failure {
 
     /// The same failure under the exit codes of `run`, which leaves the small ones to the command it wraps.
     pub fn of_run(mut self) -> Self {
-        let not_available = self.exit == ExitCode::from(Exit::NotAvailable);
-        self.exit = if not_available { Exit::RunNotAvailable } else { Exit::RunFailed }.into();
+        if self.is(Exit::NotAvailable) {
+            self.exit = Exit::RunNotAvailable.into();
+        } else if !self.is(Exit::RunCannotExecute) && !self.is(Exit::RunNotFound) {
+            self.exit = Exit::RunFailed.into();
+        }
         self
     }
 
@@ -112,7 +122,19 @@ pub fn no_gpu_hint() -> String {
 
 impl From<CallError> for Failure {
     fn from(error: CallError) -> Self {
-        Self::new(Exit::NoGpu, error).context("the driver does not answer")
+        Self::new(Exit::NoGpu, error)
+            .context("the driver does not answer")
+            .hint("see whether nvidia-smi works, and dmesg for the driver's messages")
+    }
+}
+
+impl From<FindError> for Failure {
+    fn from(error: FindError) -> Self {
+        let exit = match error {
+            FindError::Unknown(_) => Exit::NoSuchBalloon,
+            FindError::Ambiguous { .. } => Exit::Usage,
+        };
+        Self::new(exit, error).hint("`gpu-balloon status` lists the balloons")
     }
 }
 
@@ -129,7 +151,14 @@ impl From<HolderError> for Failure {
                 let exit = ExitCode::from(u8::try_from(128 + received.signal).unwrap_or(255));
                 Self { exit, error: error.into(), details: Vec::new(), hint: None }
             }
-            HolderError::Gpu { ordinal, source, .. } => gpu_failure(ordinal, source),
+            HolderError::Gpu { gpu, source } => gpu_failure(&gpu, source),
+            HolderError::Registry(RegistryError::Directory(_)) => {
+                Self::new(Exit::Failed, error).context("cannot register the balloon's name").hint(
+                    "XDG_RUNTIME_DIR says where that directory lies; without --name, the memory is held all the same",
+                )
+            }
+            HolderError::Registry(RegistryError::Taken(_)) => Self::new(Exit::Failed, error)
+                .hint("--if-absent takes that for a success; `gpu-balloon status` shows it"),
             HolderError::Registry(_) | HolderError::System(_) | HolderError::Released | HolderError::Exited => {
                 Self::new(Exit::Failed, error)
             }
@@ -137,16 +166,26 @@ impl From<HolderError> for Failure {
     }
 }
 
-fn gpu_failure(ordinal: u32, source: CallError) -> Failure {
+fn gpu_failure(gpu: &Device, source: CallError) -> Failure {
+    let ordinal = gpu.ordinal;
     let out_of_memory = source.error.is_out_of_memory();
-    let unavailable = source.error.is_unavailable();
+    let shut = source.error.is_unavailable().then(|| gpu.compute_mode().ok()).flatten();
     let exit = if out_of_memory { Exit::NotAvailable } else { Exit::NoGpu };
-    let failure = Failure::new(exit, source).context(format!("cannot use GPU {ordinal}"));
-    if out_of_memory {
-        failure.hint("the GPU has no room even for a CUDA context; wait for it with --wait")
-    } else if unavailable {
-        failure.hint("the GPU takes no further process: see its compute mode (nvidia-smi -q -d COMPUTE)")
-    } else {
-        failure.hint("`gpu-balloon doctor` checks every GPU")
+    let is_nvml = source.is_of_nvml();
+    let failure = Failure::new(exit, source);
+    match shut {
+        Some(mode @ (ComputeMode::ExclusiveProcess | ComputeMode::Prohibited)) => failure
+            .context(format!("cannot use GPU {ordinal}, which is in {mode} compute mode"))
+            .hint(format!("root can let more processes in: nvidia-smi -i {} -c DEFAULT", gpu.uuid)),
+        _ => {
+            let failure = failure.context(format!("cannot use GPU {ordinal}"));
+            if out_of_memory {
+                failure.hint("the GPU has no room even for a CUDA context; wait for it with --wait")
+            } else if is_nvml {
+                failure.hint("without NVML, hold in a CUDA context: leave --contextless out")
+            } else {
+                failure.hint("`gpu-balloon doctor` checks every GPU")
+            }
+        }
     }
 }

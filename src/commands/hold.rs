@@ -15,7 +15,7 @@ use crate::signals::{Purpose, Signals};
 
 impl cli::Hold {
     pub fn run(self, quiet: bool) -> Result<ExitCode, Failure> {
-        if self.detach && !detach::is_child() {
+        if self.detach && !detach::is_child()? {
             return detach::start();
         }
         let mut inherited = Inherited::now();
@@ -66,8 +66,10 @@ fn end(released: &Released, cause: &Cause, quiet: bool) -> Result<ExitCode, Fail
     }
     talk::say(quiet, format_args!("released {}: {}", released.freed, talk::because(cause)));
     if let Some((ordinal, error)) = released.failures.first() {
-        let failure = Failure::new(Exit::Failed, error.clone()).context(format!("GPU {ordinal} was lost"));
-        return Err(failure.hint("the driver frees what was held there when the process ends; see dmesg"));
+        let failure = Failure::new(Exit::Failed, error.clone()).context(format!("GPU {ordinal} did not free all"));
+        return Err(
+            failure.hint("a lost GPU shows in dmesg; what is held there goes when this process ends, which is now")
+        );
     }
     match cause {
         Cause::Lost => Ok(Exit::Failed.into()),

@@ -2,16 +2,22 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use crate::commands::Failure;
 use crate::commands::plan::{selectors, visibility};
 use crate::control::client::{ClientError, Pending, ask};
-use crate::control::registry::{self, Entry, FindError};
+use crate::control::registry::{self, Entry};
 use crate::control::wire::{Answer, Balloon, Request};
 use crate::exit::Exit;
 use crate::gpu::{GpuUuid, Selection, Visible};
+use crate::holder::process;
 
 /// How long a holder that lives may take to say something.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often a holder that is busy with a request is asked whether it still lives.
+const INTERVAL: Duration = Duration::from_millis(500);
 
 /// The holders that live: this user's, and for root everybody's.
 pub struct Holders {
@@ -31,28 +37,48 @@ impl Holders {
 
     /// The holder that `text` names: by name, pid, or unique prefix.
     pub fn named(&self, text: &str) -> Result<&Entry, Failure> {
-        registry::find(&self.entries, text).map_err(|error| {
-            let exit = match error {
-                FindError::Unknown(_) => Exit::NoSuchBalloon,
-                FindError::Ambiguous { .. } => Exit::Usage,
-            };
-            Failure::new(exit, error).hint("`gpu-balloon status` lists the balloons")
-        })
+        registry::find(&self.entries, text).map_err(Failure::from)
     }
 
     /// Sends a request; its answer can be awaited beside others.
-    pub fn ask(&self, holder: &Entry, request: &Request) -> Result<Pending, Failure> {
-        ask(&holder.directory, &holder.name, request, Instant::now() + PATIENCE).map_err(|error| silent(holder, error))
+    pub fn ask(&self, holder: &Entry, request: &Request) -> Result<Pending, ClientError> {
+        ask(&holder.directory, &holder.name, request, Instant::now() + PATIENCE)
     }
 
     /// The balloon as its holder describes it.
     pub fn describe(&self, holder: &Entry) -> Result<Balloon, Failure> {
-        let answer = self.ask(holder, &Request::Status)?.answer(Some(Instant::now() + PATIENCE));
-        match answer.map_err(|error| silent(holder, error))? {
-            Answer::Status { balloon } => Ok(balloon),
-            other => Err(unexpected(holder, &other)),
+        let answer = self.ask(holder, &Request::Status).and_then(|asked| asked.answer(Instant::now() + PATIENCE));
+        match answer {
+            Ok(Answer::Status { balloon }) => Ok(*balloon),
+            Ok(other) => Err(unexpected(holder, &other)),
+            Err(error) => Err(silent(holder, error)),
         }
     }
+
+    /// Waits for an answer that takes the holder as long as it takes, unless it stops answering anything: a holder always
+    /// has time to describe itself.
+    pub fn wait(&self, holder: &Entry, pending: Pending) -> Result<Answer, ClientError> {
+        let mut leaves = false;
+        pending.answer_while(INTERVAL, || {
+            let asked = self.ask(holder, &Request::Status);
+            match asked.and_then(|pending| pending.answer(Instant::now() + PATIENCE)) {
+                Err(ClientError::Silent) => false,
+                // One that no longer listens is about to answer.
+                Err(_) => !std::mem::replace(&mut leaves, true),
+                Ok(_) => true,
+            }
+        })
+    }
+}
+
+/// Whether a holder that hung up has ended. Waits for that: its memory is free when its process is gone.
+pub fn has_ended(holder: &Entry) -> bool {
+    let pid = holder.registration.as_ref().and_then(|registration| registration.pid.try_into().ok());
+    if let Some(Ok(process)) = pid.map(process) {
+        let timeout = Timespec { tv_sec: PATIENCE.as_secs().cast_signed(), tv_nsec: 0 };
+        let _ = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&timeout));
+    }
+    !registry::lives(holder)
 }
 
 /// The failure of a holder that gives no answer.
@@ -69,7 +95,7 @@ pub fn silent(holder: &Entry, error: ClientError) -> Failure {
 /// The failure of a holder that says something else than it was asked.
 pub fn unexpected(holder: &Entry, answer: &Answer) -> Failure {
     let (exit, error) = match answer {
-        Answer::NotAvailable { error } => (Exit::NotAvailable, error.clone()),
+        Answer::Misfit { error } => (Exit::Usage, error.clone()),
         Answer::Refused { error } => (Exit::Failed, error.clone()),
         _ => (Exit::Failed, "the holder's answer does not fit the request".to_owned()),
     };

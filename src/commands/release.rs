@@ -3,28 +3,26 @@
 use std::process::ExitCode;
 
 use crate::cli;
-use crate::commands::holders::{Holders, chosen, silent, unexpected};
+use crate::commands::holders::{Holders, chosen, has_ended, silent, unexpected};
 use crate::commands::{Failure, talk};
 use crate::control::client::ClientError;
 use crate::control::registry::Entry;
 use crate::control::wire::{Answer, Request};
 use crate::exit::Exit;
-use crate::units::ByteSize;
+use crate::gpu::Visible;
+use crate::units::{ByteSize, NamedGpu};
 
 impl cli::Release {
     pub fn run(self, quiet: bool) -> Result<ExitCode, Failure> {
         let holders = Holders::live()?;
-        let gpus = match self.gpu.is_empty() {
-            true => None,
-            false => Some(chosen(&self.gpu)?.iter().map(|gpu| gpu.known.uuid).collect()),
-        };
-        let request = Request::Release { gpus };
         // Nothing is released before every name is known to be one.
         let targets = self.targets(&holders)?;
-        let asked: Vec<_> = targets.iter().map(|holder| (*holder, holders.ask(holder, &request))).collect();
+        let requests = self.requests(&holders, targets)?;
+        let asked = requests.into_iter().map(|(holder, request)| (holder, holders.ask(holder, &request)));
+        let asked: Vec<_> = asked.collect();
         let mut failures = Vec::new();
         for (holder, pending) in asked {
-            match pending.and_then(|pending| released(holder, pending.answer(None))) {
+            match released(holder, pending.and_then(|pending| holders.wait(holder, pending))) {
                 Ok(Some(freed)) => talk::say(quiet, format_args!("released {freed} of balloon `{}`", holder.name)),
                 Ok(None) => talk::say(quiet, format_args!("balloon `{}` has ended", holder.name)),
                 Err(failure) => failures.push(failure),
@@ -44,13 +42,36 @@ impl cli::Release {
         for name in &self.names {
             match holders.named(name) {
                 // Two spellings of one name ask it once.
-                Ok(holder) if targets.iter().any(|target| target.name == holder.name) => {}
+                Ok(holder) if targets.iter().any(|target| std::ptr::eq(*target, holder)) => {}
                 Ok(holder) => targets.push(holder),
                 Err(failure) if self.if_exists && failure.is(Exit::NoSuchBalloon) => {}
                 Err(failure) => return Err(failure),
             }
         }
         Ok(targets)
+    }
+
+    /// What to ask of whom. With `--gpu`, a balloon that was named must have a part on each GPU; of all balloons, those
+    /// that have one are asked.
+    fn requests<'a>(&self, holders: &Holders, targets: Vec<&'a Entry>) -> Result<Vec<(&'a Entry, Request)>, Failure> {
+        if self.gpu.is_empty() {
+            return Ok(targets.into_iter().map(|holder| (holder, Request::Release { gpus: None })).collect());
+        }
+        let chosen = chosen(&self.gpu)?;
+        let mut requests = Vec::new();
+        for holder in targets {
+            let balloon = holders.describe(holder)?;
+            let is_part = |gpu: &Visible| balloon.gpus.iter().any(|part| part.uuid == gpu.known.uuid);
+            if let Some(foreign) = chosen.iter().find(|gpu| !self.all && !is_part(gpu)) {
+                let error = anyhow::anyhow!("balloon `{}` has no part on GPU {}", holder.name, foreign.shown());
+                return Err(Failure::usage(error));
+            }
+            let parts: Vec<_> = chosen.iter().filter(|gpu| is_part(gpu)).map(|gpu| gpu.known.uuid).collect();
+            if !parts.is_empty() {
+                requests.push((holder, Request::Release { gpus: Some(parts) }));
+            }
+        }
+        Ok(requests)
     }
 }
 
@@ -59,7 +80,7 @@ fn released(holder: &Entry, answer: Result<Answer, ClientError>) -> Result<Optio
     match answer {
         Ok(Answer::Released { bytes }) => Ok(Some(ByteSize::new(bytes))),
         Ok(answer) => Err(unexpected(holder, &answer)),
-        Err(ClientError::Ended) => Ok(None),
+        Err(ClientError::Ended | ClientError::Unreachable(_)) if has_ended(holder) => Ok(None),
         Err(error) => Err(silent(holder, error)),
     }
 }

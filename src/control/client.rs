@@ -29,6 +29,8 @@ pub enum ClientError {
 /// A question on its way; several can be under way at once.
 pub struct Pending {
     stream: UnixStream,
+    /// What has come of the answer.
+    text: Vec<u8>,
 }
 
 /// Sends `request` to the holder registered as `name`. A stopped holder is noticed when the answer is awaited.
@@ -45,32 +47,58 @@ pub fn ask(
     let mut text = serde_json::to_vec(&Envelope::new(request)).map_err(ClientError::Garbled)?;
     text.push(b'\n');
     stream.write_all(&text).map_err(failure)?;
-    Ok(Pending { stream })
+    Ok(Pending { stream, text: Vec::new() })
 }
 
 impl Pending {
-    /// Waits for the answer, until `deadline` where there is one.
+    /// Waits for the answer until `deadline`.
     ///
     /// # Errors
     /// The holder is silent, gone, or of another version.
-    pub fn answer(mut self, deadline: Option<Instant>) -> Result<Answer, ClientError> {
-        let mut text = Vec::new();
+    pub fn answer(mut self, deadline: Instant) -> Result<Answer, ClientError> {
+        self.read(deadline)?;
+        self.decode()
+    }
+
+    /// Waits for the answer to a request that takes the holder as long as it takes. Every `interval` without one asks
+    /// `lives`, and gives up on the first no.
+    ///
+    /// # Errors
+    /// As [`Self::answer`].
+    pub fn answer_while(mut self, interval: Duration, mut lives: impl FnMut() -> bool) -> Result<Answer, ClientError> {
+        loop {
+            match self.read(Instant::now() + interval) {
+                Err(ClientError::Silent) if lives() => {}
+                Err(error) => return Err(error),
+                Ok(()) => return self.decode(),
+            }
+        }
+    }
+
+    fn read(&mut self, deadline: Instant) -> Result<(), ClientError> {
         let mut part = [0; 4096];
-        while text.last() != Some(&b'\n') && text.len() <= MAX_MESSAGE {
-            match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+        while self.text.last() != Some(&b'\n') && self.text.len() <= MAX_MESSAGE {
+            match deadline.saturating_duration_since(Instant::now()) {
                 // What has come by now counts, but a holder that goes on word by word is not waited for.
-                Some(Duration::ZERO) => self.stream.set_nonblocking(true).map_err(failure)?,
-                left => self.stream.set_read_timeout(left).map_err(failure)?,
+                Duration::ZERO => self.stream.set_nonblocking(true).map_err(failure)?,
+                left => {
+                    self.stream.set_nonblocking(false).map_err(failure)?;
+                    self.stream.set_read_timeout(Some(left)).map_err(failure)?;
+                }
             }
             match self.stream.read(&mut part) {
                 Ok(0) => return Err(ClientError::Ended),
-                Ok(count) => text.extend_from_slice(&part[..count]),
+                Ok(count) => self.text.extend_from_slice(&part[..count]),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(failure(error)),
             }
         }
+        Ok(())
+    }
+
+    fn decode(&self) -> Result<Answer, ClientError> {
         // Of another version's answer nothing but the version is understood.
-        let answer: serde_json::Value = serde_json::from_slice(&text).map_err(ClientError::Garbled)?;
+        let answer: serde_json::Value = serde_json::from_slice(&self.text).map_err(ClientError::Garbled)?;
         match answer.get("version").and_then(serde_json::Value::as_u64) {
             Some(version) if version != u64::from(VERSION) => Err(ClientError::OtherVersion(version)),
             _ => serde_json::from_value(answer)

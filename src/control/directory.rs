@@ -21,7 +21,7 @@ pub enum DirectoryError {
     Open { path: PathBuf, source: io::Error },
     #[error("the runtime directory {} belongs to uid {owner}, not to uid {user}", .path.display())]
     ForeignOwner { path: PathBuf, owner: u32, user: u32 },
-    #[error("the runtime directory {} may be entered by others (mode {mode:o}, wanted 700)", .path.display())]
+    #[error("the runtime directory {path} is open to others (mode {mode:o}); `chmod 700 {path}` closes it", path = .path.display())]
     TooOpen { path: PathBuf, mode: u32 },
     #[error("the runtime directory {} is not a directory", .path.display())]
     NotADirectory { path: PathBuf },
@@ -48,7 +48,7 @@ impl RuntimeDirectory {
         let is_own = |path: &PathBuf| fs::metadata(path).is_ok_and(|found| found.is_dir() && found.uid() == user);
         let path = match runtime.filter(is_own) {
             Some(runtime) => runtime.join(DIRECTORY),
-            None => std::env::temp_dir().join(format!("{DIRECTORY}-{user}")),
+            None => temporary().join(format!("{DIRECTORY}-{user}")),
         };
         Self::open_at(path, user)
     }
@@ -62,7 +62,7 @@ impl RuntimeDirectory {
         }
         let sessions =
             entries(Path::new("/run/user")).filter_map(|(path, name)| Some((path.join(DIRECTORY), name.parse().ok()?)));
-        let shared = std::env::temp_dir();
+        let shared = temporary();
         let temporary = entries(&shared).filter_map(|(path, name)| {
             let user = name.strip_prefix(DIRECTORY)?.strip_prefix('-')?.parse().ok()?;
             Some((path, user))
@@ -125,6 +125,13 @@ impl RuntimeDirectory {
         PathBuf::from(format!("/proc/self/fd/{}/{name}", self.directory.as_fd().as_raw_fd()))
     }
 
+    /// The same for other processes of this user, as long as this process holds the directory open.
+    pub fn short_path_for_others(&self, name: &str) -> PathBuf {
+        use std::os::fd::AsRawFd;
+        let (pid, directory) = (std::process::id(), self.directory.as_fd().as_raw_fd());
+        PathBuf::from(format!("/proc/{pid}/fd/{directory}/{name}"))
+    }
+
     pub fn join(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
@@ -145,6 +152,11 @@ impl RuntimeDirectory {
         names.sort();
         Ok(names)
     }
+}
+
+/// `$TMPDIR`, unless it would mean another place in every directory.
+fn temporary() -> PathBuf {
+    Some(std::env::temp_dir()).filter(|path| path.is_absolute()).unwrap_or_else(|| "/tmp".into())
 }
 
 /// Paths and names in a directory; none if it cannot be read.

@@ -5,18 +5,21 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use crate::control::directory::{RuntimeDirectory, same_file};
+use crate::control::directory::{DirectoryError, RuntimeDirectory, same_file};
 use crate::control::name::Name;
 use crate::gpu::GpuUuid;
 
 /// How the name of a live balloon's file ends.
 pub const REGISTRATION: &str = ".balloon";
 const SOCKET: &str = ".sock";
+/// Where a holder listens to the processes of the job that it runs.
+const JOB_SOCKET: &str = ".job";
 
 /// How often, and how far apart, a lock is tried that a passing reader may hold for an instant.
 const TRIES: u32 = 20;
@@ -39,6 +42,8 @@ pub struct Registration {
 pub enum RegistryError {
     #[error("a balloon named `{0}` exists already")]
     Taken(Name),
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
     #[error("cannot register the balloon in {directory}")]
     Io { directory: String, source: io::Error },
 }
@@ -79,7 +84,7 @@ impl Registered {
             let still_there =
                 fs::metadata(&path).is_ok_and(|now| file.metadata().is_ok_and(|own| same_file(&own, &now)));
             if still_there {
-                let _ = fs::remove_file(directory.short_path(&format!("{name}{SOCKET}")));
+                remove(directory, name.as_str(), &[SOCKET, JOB_SOCKET]);
                 return Ok(Self { directory: directory.clone(), name: name.clone(), file });
             }
         }
@@ -101,13 +106,23 @@ impl Registered {
     pub fn directory(&self) -> &RuntimeDirectory {
         &self.directory
     }
+
+    /// Where to listen to the job's processes: the path for this process, and the one by which they reach it.
+    pub fn job_socket(&self) -> (PathBuf, PathBuf) {
+        let name = format!("{}{JOB_SOCKET}", self.name);
+        (self.directory.short_path(&name), self.directory.short_path_for_others(&name))
+    }
+}
+
+fn remove(directory: &RuntimeDirectory, name: &str, suffixes: &[&str]) {
+    for suffix in suffixes {
+        let _ = fs::remove_file(directory.short_path(&format!("{name}{suffix}")));
+    }
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        for suffix in [SOCKET, REGISTRATION] {
-            let _ = fs::remove_file(self.directory.short_path(&format!("{}{suffix}", self.name)));
-        }
+        remove(&self.directory, self.name.as_str(), &[SOCKET, JOB_SOCKET, REGISTRATION]);
     }
 }
 
@@ -120,7 +135,7 @@ pub fn socket_name(name: &str) -> String {
 ///
 /// # Errors
 /// The user's own directory cannot be read.
-pub fn manageable() -> Result<Vec<Entry>, crate::control::directory::DirectoryError> {
+pub fn manageable() -> Result<Vec<Entry>, DirectoryError> {
     let mut entries = live(&RuntimeDirectory::open()?)?;
     for directory in RuntimeDirectory::of_others() {
         entries.extend(live(&directory).unwrap_or_default());
@@ -132,9 +147,14 @@ pub fn manageable() -> Result<Vec<Entry>, crate::control::directory::DirectoryEr
 ///
 /// # Errors
 /// The directory cannot be read.
-pub fn live(directory: &RuntimeDirectory) -> Result<Vec<Entry>, crate::control::directory::DirectoryError> {
+pub fn live(directory: &RuntimeDirectory) -> Result<Vec<Entry>, DirectoryError> {
     let names = directory.names_with(REGISTRATION)?;
     Ok(names.into_iter().filter_map(|name| look_up(directory, name)).collect())
+}
+
+/// Whether the holder of `entry` still lives; another one may have taken its name since.
+pub fn lives(entry: &Entry) -> bool {
+    look_up(&entry.directory, entry.name.clone()).is_some_and(|now| now.registration == entry.registration)
 }
 
 /// The entry of `name` when its holder lives.
@@ -144,8 +164,7 @@ fn look_up(directory: &RuntimeDirectory, name: String) -> Option<Entry> {
     if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
         // Still under the lock, so that a holder that claims the name now keeps what it makes.
         if fs::metadata(&path).is_ok_and(|now| file.metadata().is_ok_and(|own| same_file(&own, &now))) {
-            let _ = fs::remove_file(directory.short_path(&format!("{name}{SOCKET}")));
-            let _ = fs::remove_file(&path);
+            remove(directory, &name, &[SOCKET, JOB_SOCKET, REGISTRATION]);
         }
         return None;
     }

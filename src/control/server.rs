@@ -79,14 +79,16 @@ impl Server {
         let now = Instant::now();
         let mut requests = Vec::new();
         self.connections.retain_mut(|connection| connection.keep(now, &mut requests));
-        loop {
+        // However many are at the door, what else the holder has to do is looked at in between.
+        for _ in 0..MAX_CONNECTIONS {
             match self.listener.accept() {
                 Ok((stream, _)) => self.admit(stream, now, &mut requests),
                 // No descriptor left: the oldest silent peer gives up its own, or poll(2) would report the listener for ever.
                 Err(error) if error.raw_os_error() == Some(libc::EMFILE) && self.evict() => {}
-                Err(_) => return requests,
+                Err(_) => break,
             }
         }
+        requests
     }
 
     /// Answers a request. A peer that has gone away loses its answer.
@@ -211,16 +213,16 @@ enum Line {
 
 /// Reads up to a line feed, at most [`MAX_MESSAGE`] bytes in all.
 fn read_line(stream: &mut UnixStream, text: &mut Vec<u8>) -> Line {
-    let mut part = [0; 1024];
+    let mut part = [0; 4096];
     loop {
         match stream.read(&mut part) {
             Ok(0) => return Line::Closed,
             Ok(count) => {
-                text.extend_from_slice(&part[..count]);
-                if let Some(end) = text.iter().position(|&byte| byte == b'\n') {
-                    text.truncate(end);
+                if let Some(end) = part[..count].iter().position(|&byte| byte == b'\n') {
+                    text.extend_from_slice(&part[..end]);
                     return Line::Complete;
                 }
+                text.extend_from_slice(&part[..count]);
                 if text.len() > MAX_MESSAGE {
                     return Line::Closed;
                 }
@@ -237,7 +239,7 @@ fn read_request(text: &[u8]) -> Result<Request, Answer> {
     let refused = |error: serde_json::Error| Answer::Refused { error: format!("not a request: {error}") };
     let value: serde_json::Value = serde_json::from_slice(text).map_err(refused)?;
     if value.get("version").and_then(serde_json::Value::as_u64) != Some(u64::from(VERSION)) {
-        return Err(Answer::OtherVersion { version: VERSION });
+        return Err(Answer::OtherVersion);
     }
     serde_json::from_value::<Envelope<Request>>(value).map(|envelope| envelope.message).map_err(refused)
 }

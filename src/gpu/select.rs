@@ -49,11 +49,14 @@ pub enum SelectError {
     #[error("no GPU is visible: {0}")]
     NoneVisible(String),
 
-    #[error("GPU {index} in `{text}` is not visible; visible are {visible}")]
+    #[error("{} is not visible; visible are {visible}", within(*.index, .text))]
     NoSuchIndex { text: String, index: u32, visible: String },
 
     /// The trap of numbers within `CUDA_VISIBLE_DEVICES`.
-    #[error("GPU {index} in `{text}` is not visible; visible are {visible}; nvidia-smi's GPU {index} is `{here}` here")]
+    #[error(
+        "{} is not visible; visible are {visible}; nvidia-smi's GPU {index} is `{here}` here",
+        within(*.index, .text)
+    )]
     MachineIndex { text: String, index: u32, visible: String, here: u32 },
 
     #[error("`{text}` is no GPU of this machine; visible are {visible}")]
@@ -73,6 +76,11 @@ pub enum SelectError {
 
     #[error("`{0}` chooses by itself; write it alone")]
     AnyWithOthers(String),
+}
+
+/// An index, and the longer text that it comes out of.
+fn within(index: u32, text: &str) -> String {
+    if text.parse() == Ok(index) { format!("GPU {index}") } else { format!("GPU {index} in `{text}`") }
 }
 
 impl FromStr for GpuSelector {

@@ -151,10 +151,11 @@ impl Events {
 /// A descriptor for the process with this pid, whoever owns it; it never comes to mean a later process.
 ///
 /// # Errors
-/// There is no such process.
+/// There is no such process, or it has ended and only waits for its parent.
 pub fn process(pid: i32) -> io::Result<OwnedFd> {
     let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
-    Ok(pidfd_open(pid, PidfdFlags::empty())?)
+    let process = pidfd_open(pid, PidfdFlags::empty())?;
+    if has_exited(process.as_fd()) { Err(rustix::io::Errno::SRCH.into()) } else { Ok(process) }
 }
 
 fn has_exited(process: BorrowedFd<'_>) -> bool {

@@ -103,8 +103,8 @@ impl Holder {
             Ok(memory) => Ok(unopened.into_iter().zip(memory).collect()),
             Err(error) if self.may_wait_on(&error) => {
                 let (_, ended) = self.free_seats(&unopened, Seat::dismiss)?;
-                if let (HolderError::Gpu { uuid, .. }, Some(in_line)) = (&error, &mut self.in_line) {
-                    in_line.learn_no_room(*uuid);
+                if let Some(in_line) = &mut self.in_line {
+                    in_line.learn_from(&error);
                 }
                 ended.map_or(Ok(Vec::new()), Err)
             }
@@ -122,7 +122,8 @@ impl Holder {
         let seat = &mut self.seats[index];
         let goal = match (seat.goal, memory) {
             (Some(goal), _) => goal,
-            (None, Some(memory)) => target(seat, memory)?,
+            // Where nothing is free now, the least that can be.
+            (None, Some(memory)) => target(seat, memory)?.max(GRANULARITY),
             // A share whose resolution did not fit: what was missing is asked for again.
             (None, None) => seat.target(),
         };

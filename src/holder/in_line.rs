@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use crate::control::directory::RuntimeDirectory;
 use crate::gpu::{GRANULARITY, GpuUuid, Memory, NvmlError};
-use crate::holder::plan::{Gpus, Wanted};
-use crate::line::policy::{Free, Request, Stage, Want};
+use crate::holder::plan::{Gpus, HolderError, Plan, Wanted};
+use crate::holder::worker::Backing;
+use crate::line::policy::{Free, Request, Stage, Want, Wish};
 use crate::line::sight::Sight;
 use crate::line::turn::Turn;
 use crate::line::verdict::Verdict;
@@ -22,6 +23,9 @@ const BLIND: Duration = Duration::from_secs(2);
 /// How often a holder that does not wait looks for those to finish who take before it.
 const SOON: Duration = Duration::from_millis(100);
 
+/// How often the line is looked at without news of it.
+const UNANNOUNCED: Duration = Duration::from_secs(1);
+
 /// No context costs more. What seems to was taken by someone else meanwhile.
 const DEAREST_CONTEXT: ByteSize = ByteSize::new(1 << 30);
 
@@ -34,6 +38,8 @@ pub(super) struct InLine {
     /// What a context costs on a GPU, where an attempt has shown it.
     contexts: BTreeMap<GpuUuid, ByteSize>,
     tried: Option<Tried>,
+    /// When the line was last looked at; `None` after news of it.
+    line_seen: Option<Instant>,
     /// What others that stand still were granted, which is not for taking though it is free.
     pub spoken_for: bool,
 }
@@ -45,10 +51,22 @@ struct Tried {
 }
 
 impl InLine {
-    pub fn join(directory: Option<&RuntimeDirectory>, name: &str, stage: Stage, gpus: &Gpus) -> Self {
-        let contexts = BTreeMap::new();
-        let turn = Turn::join(directory, name, stage, request(gpus, &contexts));
-        Self { turn, sight: None, is_blind: false, blindness: None, contexts, tried: None, spoken_for: false }
+    pub fn join(directory: Option<&RuntimeDirectory>, name: &str, stage: Stage, plan: &Plan) -> Self {
+        let contexts = match plan.backing {
+            Backing::Context => BTreeMap::new(),
+            Backing::Contextless => plan.gpus.all().map(|wanted| (wanted.device.uuid, ByteSize::ZERO)).collect(),
+        };
+        let turn = Turn::join(directory, name, wish(stage, request(&plan.gpus, &contexts), &contexts));
+        Self {
+            turn,
+            sight: None,
+            is_blind: false,
+            blindness: None,
+            contexts,
+            tried: None,
+            line_seen: None,
+            spoken_for: false,
+        }
     }
 
     /// The view of the memory, opened when it is first needed.
@@ -96,14 +114,16 @@ impl InLine {
         if verdict != Verdict::Wait {
             return verdict;
         }
-        if let Some(sight) = self.sight(gpus)
-            && sight.due().is_none_or(|due| due <= now)
-        {
-            sight.look(now);
-            let verdict = self.turn.go(self.sight.as_ref().map(Sight::free), now);
-            if verdict != Verdict::Wait {
-                return verdict;
+        match self.sight(gpus) {
+            Some(sight) if sight.due().is_none_or(|due| due <= now) => {
+                sight.look(now);
+                let verdict = self.turn.go(self.sight.as_ref().map(Sight::free), now);
+                if verdict != Verdict::Wait {
+                    return verdict;
+                }
             }
+            None if matches!(gpus, Gpus::Any(_)) => return Verdict::Wait,
+            _ => {}
         }
         let verdict = self.turn.pass_still(now);
         self.spoken_for = matches!(verdict, Verdict::Go(_));
@@ -116,8 +136,11 @@ impl InLine {
         if self.sight.is_some() && !is_due {
             return (Verdict::Wait, false);
         }
-        // The line first: who leaves it between the two looks has allocated already, and counts as claiming still.
-        self.turn.look(self.sight.as_ref().map(Sight::free), now);
+        // The line first: who leaves it before the memory is looked at has allocated already, and counts as claiming still.
+        if self.line_seen.is_none_or(|seen| now.saturating_duration_since(seen) >= UNANNOUNCED) {
+            self.turn.look(self.sight.as_ref().map(Sight::free), now);
+            self.line_seen = Some(now);
+        }
         let has_changed = self.sight.as_mut().is_some_and(|sight| sight.look(now));
         let free = self.free(gpus).cloned();
         if !self.may_try(free.as_ref(), now) {
@@ -148,8 +171,9 @@ impl InLine {
 
     /// Something happened that may have freed memory.
     pub fn hurry(&mut self) {
+        self.line_seen = None;
         if let Some(sight) = &mut self.sight {
-            sight.hurry();
+            sight.hurry(Instant::now());
         }
     }
 
@@ -166,23 +190,27 @@ impl InLine {
         }
     }
 
-    /// Learns that there was no room for a context.
-    pub fn learn_no_room(&mut self, gpu: GpuUuid) {
-        let free = self.tried.as_ref().and_then(|tried| tried.free.get(&gpu)).copied().unwrap_or_default();
-        let more = free.saturating_add(GRANULARITY).min(DEAREST_CONTEXT);
-        let known = self.contexts.entry(gpu).or_default();
-        *known = more.max(*known);
+    /// Learns from a failure that there was no room even for a context.
+    pub fn learn_from(&mut self, failure: &HolderError) {
+        if let HolderError::Gpu { gpu, source } = failure
+            && source.error.is_out_of_memory()
+        {
+            let free = self.tried.as_ref().and_then(|tried| tried.free.get(&gpu.uuid)).copied().unwrap_or_default();
+            let more = free.saturating_add(GRANULARITY).min(DEAREST_CONTEXT);
+            let known = self.contexts.entry(gpu.uuid).or_default();
+            *known = more.max(*known);
+        }
     }
 
     /// Stands in line again.
     pub fn wait_again(&mut self, stage: Stage, gpus: &Gpus) {
-        self.turn.wait_for(stage, request(gpus, &self.contexts));
+        self.turn.wait_for(wish(stage, request(gpus, &self.contexts), &self.contexts));
         self.hurry();
     }
 
     /// Stands in line for the rest of what it grows to.
     pub fn grow_by(&mut self, rest: Request) {
-        self.turn.wait_for(Stage::Growing, rest);
+        self.turn.wait_for(wish(Stage::Growing, rest, &self.contexts));
         self.hurry();
     }
 
@@ -195,6 +223,11 @@ impl InLine {
     pub fn context(&self, gpu: GpuUuid) -> ByteSize {
         self.contexts.get(&gpu).copied().unwrap_or_default()
     }
+}
+
+fn wish(stage: Stage, request: Request, contexts: &BTreeMap<GpuUuid, ByteSize>) -> Wish {
+    let are_known = request.gpus().all(|gpu| contexts.contains_key(&gpu));
+    Wish { stage, request, margin: if are_known { ByteSize::ZERO } else { DEAREST_CONTEXT } }
 }
 
 /// What is asked of the line for these wishes.

@@ -35,6 +35,9 @@ impl Holder {
         match outcome {
             Ok(shortfalls) => {
                 self.leave_line();
+                for seat in &self.seats {
+                    tracing::info!(gpu = seat.ordinal(), held = %seat.held(), "inflated");
+                }
                 self.state = State::Holding;
                 self.ends = self.plan.timeout.and_then(|timeout| {
                     Some((Instant::now().checked_add(timeout)?, SystemTime::now().checked_add(timeout)?))
@@ -67,8 +70,9 @@ impl Holder {
         let targets = self.targets(&memory)?;
         let short: Vec<Shortfall> = all
             .iter()
-            .filter(|&&index| targets[index] > memory[index].free)
-            .map(|&index| self.shortfall(index, targets[index], memory[index].free))
+            .map(|&index| (index, self.needed(index, targets[index]), memory[index].free))
+            .filter(|(_, needed, free)| needed > free)
+            .map(|(index, needed, free)| self.shortfall(index, needed, free))
             .collect();
         if !short.is_empty() && on_short == OnShort::GiveBack {
             return Err(HolderError::NotAvailable(short));
@@ -76,7 +80,24 @@ impl Holder {
         for (seat, &target) in self.seats.iter().zip(&targets) {
             seat.tell(Order::Reserve { target, chunk_size: self.plan.chunk_size, on_short });
         }
-        self.await_held(&all, &targets, on_short, watch)
+        // Who has a target reports by itself what it lacks of it.
+        let mut shortfalls: Vec<Shortfall> = short
+            .into_iter()
+            .filter(|short| {
+                self.seats.iter().zip(&targets).any(|(seat, target)| seat.uuid() == short.uuid && target.is_zero())
+            })
+            .collect();
+        shortfalls.extend(self.await_held(&all, &targets, on_short, watch)?);
+        if !shortfalls.is_empty() && self.held().is_zero() {
+            Err(HolderError::NotAvailable(shortfalls))
+        } else {
+            Ok(shortfalls)
+        }
+    }
+
+    /// What must be free for a seat to come to its target; where that is nothing, for it to hold anything at all.
+    fn needed(&self, index: usize, target: ByteSize) -> ByteSize {
+        if target.is_zero() { self.seats[index].wanted.amount.least(GRANULARITY) } else { target }
     }
 
     /// What the wishes come to with this memory.
@@ -104,10 +125,11 @@ impl Holder {
             let progress = watch.is_some().then(|| Instant::now() + PROGRESS);
             match self.next(Some(progress.map_or(next_claims, |progress| progress.min(next_claims))))? {
                 Event::Report(_, Report::Held) => left -= 1,
-                Event::Report(index, Report::Short { free, missing }) => {
+                Event::Report(index, Report::Short { missing, .. }) => {
                     left -= 1;
                     let target = seats.iter().position(|&seat| seat == index).map_or(missing, |at| targets[at]);
-                    let shortfall = Shortfall { missing, ..self.shortfall(index, target, free) };
+                    // What the driver reports by now has the pieces in it that were given back.
+                    let shortfall = self.shortfall(index, target, target.saturating_sub(missing));
                     if on_short == OnShort::GiveBack {
                         return Err(HolderError::NotAvailable(vec![shortfall]));
                     }
@@ -144,6 +166,8 @@ impl Holder {
         while memory.contains(&None) {
             match self.next(None)? {
                 Event::Report(index, Report::Opened(opened)) => {
+                    let gpu = self.seats[index].ordinal();
+                    tracing::debug!(gpu, free = %opened.free, total = %opened.total, "opened");
                     if let Some(at) = seats.iter().position(|&seat| seat == index) {
                         memory[at] = Some(opened);
                     }
@@ -172,7 +196,7 @@ impl Holder {
             }
             Event::Report(index, Report::Failed(source)) => {
                 let seat = &self.seats[index];
-                Err(HolderError::Gpu { ordinal: seat.ordinal(), uuid: seat.uuid(), source })
+                Err(HolderError::Gpu { gpu: seat.wanted.device.clone(), source })
             }
             Event::Report(..) | Event::Signal(_) | Event::Woken(_) | Event::Deadline => Ok(()),
         }
@@ -190,12 +214,12 @@ impl Holder {
     }
 }
 
-/// What the wish of a seat comes to with this memory. Where nothing is free, the least that could be held.
+/// What the wish of a seat comes to with this memory; nothing where nothing is free.
 pub(super) fn target(seat: &Seat, memory: Memory) -> Result<ByteSize, HolderError> {
     let memory = units::Memory { free: memory.free, total: memory.total, held: seat.held() };
     match seat.wanted.amount.resolve(&memory, seat.wanted.utilization, GRANULARITY) {
         Ok(target) => Ok(target),
-        Err(error) if error.is_shortage() => Ok(GRANULARITY),
+        Err(error) if error.is_shortage() => Ok(ByteSize::ZERO),
         Err(error) => Err(HolderError::Size(error)),
     }
 }

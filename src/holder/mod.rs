@@ -2,11 +2,15 @@
 
 mod describe;
 mod events;
+mod following;
+mod for_job;
 mod grow;
 mod in_line;
 mod inflate;
+mod lag;
 mod plan;
 mod reports;
+mod requests;
 mod resize;
 mod seat;
 mod spaces;
@@ -21,12 +25,14 @@ pub use waiting::{Lack, Watched};
 
 use crate::control::directory::RuntimeDirectory;
 use crate::control::name::Name;
-use crate::control::registry::{Registered, Registration};
+use crate::control::registry::{Registered, Registration, RegistryError};
 use crate::control::server::{Asker, Server};
 use crate::control::wire::{Answer, Request, State};
 use crate::gpu::GpuUuid;
 use crate::holder::in_line::InLine;
 use crate::holder::reports::Reports;
+use crate::holder::requests::{Requests, Wish};
+use crate::holder::resize::Resize;
 use crate::holder::seat::Seat;
 use crate::holder::worker::{Order, Report};
 use crate::job::Job;
@@ -48,7 +54,7 @@ pub struct Holder {
     ends: Option<(Instant, SystemTime)>,
     /// Who waits for the release.
     released_by: Vec<Asker>,
-    resizes: resize::Queue,
+    requests: Requests,
 }
 
 /// What a watcher of the inflation sees of one GPU.
@@ -93,7 +99,7 @@ impl Holder {
             started_at,
             ends: None,
             released_by: Vec::new(),
-            resizes: resize::Queue::default(),
+            requests: Requests::default(),
         })
     }
 
@@ -117,28 +123,26 @@ impl Holder {
     /// The system denies the holder its loop; the memory is still held.
     pub fn hold(&mut self) -> Result<Cause, HolderError> {
         loop {
-            match self.next(self.ends.map(|(at, _)| at))? {
-                Event::Signal(received) => return Ok(Cause::Signal(received)),
-                Event::Exited => return Ok(Cause::Exited),
-                Event::Deadline => return Ok(Cause::Timeout),
+            let ended = match self.next(self.ends.map(|(at, _)| at))? {
+                Event::Signal(received) => Some(Cause::Signal(received)),
+                Event::Exited => Some(Cause::Exited),
+                Event::Deadline => Some(Cause::Timeout),
                 Event::Request(asker, Request::Release { gpus: None }) => {
                     self.released_by.push(asker);
-                    return Ok(Cause::Released);
+                    Some(Cause::Released)
                 }
                 Event::Request(asker, Request::Release { gpus: Some(gpus) }) => {
-                    if self.release_part(asker, &gpus) {
-                        return Ok(Cause::Released);
-                    }
+                    self.take_on(asker, Wish::ReleasePart(gpus))
                 }
                 Event::Request(asker, Request::Resize { changes, chunk_bytes }) => {
-                    self.request_resize(asker, changes, chunk_bytes);
+                    let resize = Resize { changes, chunk_size: chunk_bytes.map(ByteSize::new) };
+                    self.take_on(asker, Wish::Resize(resize))
                 }
-                Event::Request(_, Request::Status) | Event::Woken(_) => {}
-                Event::Report(index, report) => {
-                    if self.follow(index, report) {
-                        return Ok(Cause::Lost);
-                    }
-                }
+                Event::Request(_, Request::Status) | Event::Woken(_) => None,
+                Event::Report(index, report) => self.follow(index, report),
+            };
+            if let Some(cause) = ended {
+                return Ok(cause);
             }
         }
     }
@@ -148,11 +152,7 @@ impl Holder {
     /// # Errors
     /// The system denies the holder its loop; the driver frees the memory when the process ends.
     pub fn deflate(&mut self) -> Result<Released, HolderError> {
-        let released = self.let_go()?;
-        for asker in std::mem::take(&mut self.released_by) {
-            self.events.answer(asker, Answer::Released { bytes: released.freed.bytes() });
-        }
-        Ok(released)
+        self.let_go()
     }
 
     /// What is left when the balloon is gone: the signals, and the job they go to.
@@ -162,10 +162,14 @@ impl Holder {
 
     fn let_go(&mut self) -> Result<Released, HolderError> {
         self.state = State::Deflating;
+        self.settle_requests();
         let all: Vec<usize> = (0..self.seats.len()).collect();
         let (released, _) = self.free_seats(&all, Seat::give_up)?;
         // The name is free before anyone is told that the memory is.
         self.registered = None;
+        for asker in std::mem::take(&mut self.released_by) {
+            self.events.answer(asker, Answer::Released { bytes: released.freed.bytes() });
+        }
         Ok(released)
     }
 
@@ -186,6 +190,7 @@ impl Holder {
                     left -= 1;
                     released.freed = released.freed.saturating_add(freed);
                     let seat = &mut self.seats[index];
+                    tracing::info!(gpu = seat.ordinal(), %freed, "deflated");
                     released.failures.extend(outcome.err().map(|error| (seat.ordinal(), error)));
                     end(seat);
                 }
@@ -214,7 +219,7 @@ impl Holder {
         loop {
             match self.events.next(deadline)? {
                 Event::Request(asker, Request::Status) => {
-                    let balloon = self.describe();
+                    let balloon = Box::new(self.describe());
                     self.events.answer(asker, Answer::Status { balloon });
                 }
                 event => return Ok(event),
@@ -224,14 +229,10 @@ impl Holder {
 }
 
 fn register(plan: &Plan, name: &Name, started_at: SystemTime) -> Result<(Registered, Server), HolderError> {
-    let unusable = |directory: String, source| {
-        HolderError::Registry(crate::control::registry::RegistryError::Io { directory, source })
-    };
-    let directory = RuntimeDirectory::open()
-        .map_err(|error| unusable("the runtime directory".to_owned(), std::io::Error::other(error)))?;
+    let directory = RuntimeDirectory::open().map_err(RegistryError::from)?;
     let mut registered = Registered::claim(&directory, name)?;
     let server = Server::listen(&directory, &registered.socket_name())
-        .map_err(|source| unusable(directory.path().display().to_string(), source))?;
+        .map_err(|source| RegistryError::Io { directory: directory.path().display().to_string(), source })?;
     describe_in(&mut registered, plan, started_at, plan.gpus.chosen().iter().map(|wanted| wanted.device.uuid));
     Ok((registered, server))
 }

@@ -109,8 +109,8 @@ pub enum HolderError {
     NotInTime { shortfalls: Vec<Shortfall>, ahead: u32 },
     #[error("cannot tell which GPU has the most free memory")]
     CannotChoose(#[source] NvmlError),
-    #[error("GPU {ordinal}")]
-    Gpu { ordinal: u32, uuid: GpuUuid, source: CallError },
+    #[error("GPU {}", .gpu.ordinal)]
+    Gpu { gpu: Device, source: CallError },
     #[error("ended by a signal before everything was held")]
     Signal(Received),
     #[error("released before everything was held")]

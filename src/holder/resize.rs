@@ -1,239 +1,184 @@
-//! Resizing a held balloon, and releasing a part of it: one request after the other, each on all its GPUs or on none.
+//! Resizing a held balloon: on all the GPUs asked for or on none.
 //!
 //! A resize first grows where it grows; only when every growth has succeeded does it shrink where it shrinks. So a growth
 //! that does not fit leaves the balloon as it was.
 
-use std::collections::VecDeque;
-
 use crate::control::server::Asker;
-use crate::control::wire::{Answer, Resized};
+use crate::control::wire::{Answer, Resized, Shortfall};
 use crate::gpu::{GRANULARITY, GpuUuid};
-use crate::holder::worker::{OnShort, Order, Report};
-use crate::holder::{Holder, Shortfall};
-use crate::line::Line;
-use crate::units::{self, ByteSize, Change};
+use crate::holder::Holder;
+use crate::holder::requests::Current;
+use crate::holder::worker::{OnShort, Order, Report, Worker};
+use crate::units::{self, ByteSize, Change, SpecError};
 
-/// The requests that change the balloon: the one under way, and those behind it.
-#[derive(Default)]
-pub struct Queue {
-    current: Option<Resize>,
-    waiting: VecDeque<Wish>,
-    /// Parts being released: the seat and who waits for it.
-    releasing: Vec<(usize, Option<Asker>)>,
-}
-
-/// A resize as asked.
-struct Wish {
-    asker: Asker,
-    changes: Vec<(GpuUuid, String)>,
-    chunk_size: Option<ByteSize>,
+/// A resize as asked: each change is spelled as for the command.
+pub struct Resize {
+    pub changes: Vec<(GpuUuid, String)>,
+    pub chunk_size: Option<ByteSize>,
 }
 
 /// A resize under way.
-struct Resize {
-    asker: Asker,
+pub struct Resizing {
+    pub(super) asker: Asker,
     parts: Vec<Part>,
-    chunk_size: ByteSize,
     stage: Stage,
     /// How many workers have yet to report.
     left: usize,
-    failure: Option<Answer>,
+    /// What did not fit, and where.
+    shortfalls: Vec<Shortfall>,
+    /// What else went wrong.
+    failure: Option<String>,
 }
 
 struct Part {
     seat: usize,
     before: ByteSize,
     after: ByteSize,
-    grown: bool,
+    chunk_size: ByteSize,
+    has_grown: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Grow,
     Shrink,
-    Revert,
+    Undo,
 }
 
 impl Holder {
-    /// Takes a resize on; it is answered when it is done.
-    pub(super) fn request_resize(&mut self, asker: Asker, changes: Vec<(GpuUuid, String)>, chunk_bytes: Option<u64>) {
-        self.resizes.waiting.push_back(Wish { asker, changes, chunk_size: chunk_bytes.map(ByteSize::new) });
-        self.start_next();
+    /// Starts a resize, or answers at once why it cannot be.
+    pub(super) fn start_resize(&mut self, asker: Asker, resize: &Resize) {
+        match self.plan_resize(resize) {
+            Ok(parts) => {
+                let stage = Stage::Grow;
+                let resizing = Resizing { asker, parts, stage, left: 0, shortfalls: Vec::new(), failure: None };
+                self.requests.current = Some(Current::Resizing(resizing));
+                self.order(Stage::Grow);
+            }
+            Err(answer) => self.events.answer(asker, answer),
+        }
     }
 
-    /// Releases the part on `gpus`. Says whether nothing else is left, so that the whole balloon is to be let go.
-    pub(super) fn release_part(&mut self, asker: Asker, gpus: &[GpuUuid]) -> bool {
-        if let Some(foreign) = gpus.iter().find(|gpu| !self.seats.iter().any(|seat| seat.has_part_on(**gpu))) {
-            self.events.answer(asker, Answer::Refused { error: format!("the balloon has no part on {foreign}") });
-            return false;
-        }
-        if self.resizes.current.is_some() {
-            let error = "the balloon is being resized; try again".to_owned();
-            self.events.answer(asker, Answer::Refused { error });
-            return false;
-        }
-        if self.seats.iter().all(|seat| seat.is_released || gpus.contains(&seat.uuid())) {
-            self.released_by.push(asker);
-            return true;
-        }
-        let mut last = None;
-        for (index, seat) in self.seats.iter().enumerate().filter(|(_, seat)| gpus.contains(&seat.uuid())) {
-            seat.tell(Order::Deflate);
-            self.resizes.releasing.push((index, None));
-            last = Some(index);
-        }
-        match self.resizes.releasing.iter_mut().find(|(index, _)| Some(*index) == last) {
-            Some((_, waits)) => *waits = Some(asker),
-            None => self.events.answer(asker, Answer::Released { bytes: 0 }),
-        }
-        false
-    }
-
-    /// Deals with what a worker reports while the balloon is held. Says whether its GPU is lost.
-    pub(super) fn follow(&mut self, index: usize, report: Report) -> bool {
-        if let Report::Deflated { freed, .. } = report {
-            self.part_released(index, freed);
-            return false;
-        }
-        let Some(resize) = &mut self.resizes.current else {
-            if let Report::Failed(error) = report {
-                tracing::error!(gpu = self.seats[index].ordinal(), %error, "GPU lost");
-                return true;
+    pub(super) fn follow_resize(&mut self, index: usize, report: Report) {
+        let (ordinal, uuid) = (self.seats[index].ordinal(), self.seats[index].uuid());
+        let Some(resizing) = self.resizing() else { return };
+        resizing.left -= 1;
+        let part = resizing.parts.iter_mut().find(|part| part.seat == index);
+        match (report, part) {
+            (Report::Short { missing, free }, Some(part)) => {
+                resizing.shortfalls.push(shortfall(uuid, part.after, free, missing));
             }
-            return false;
-        };
-        resize.left -= 1;
-        match report {
-            Report::Short { missing, free } => {
-                let wanted = resize.parts.iter().find(|part| part.seat == index).map_or(missing, |part| part.after);
-                let seat = &self.seats[index];
-                let shortfall = Shortfall { ordinal: seat.ordinal(), uuid: seat.uuid(), wanted, free, missing };
-                resize.failure = Some(Answer::NotAvailable { error: shortfall.to_string() });
-            }
-            Report::Failed(error) => resize.failure = Some(Answer::Refused { error: error.to_string() }),
-            _ => {
-                for part in resize.parts.iter_mut().filter(|part| part.seat == index) {
-                    part.grown = true;
-                }
-            }
+            (Report::Failed(error), _) => resizing.failure = Some(format!("GPU {ordinal}: {error}")),
+            (_, Some(part)) => part.has_grown = resizing.stage == Stage::Grow,
+            (_, None) => {}
         }
-        if resize.left == 0 {
+        if resizing.left == 0 {
             self.next_stage();
         }
-        false
     }
 
-    fn part_released(&mut self, index: usize, freed: ByteSize) {
-        self.seats[index].give_up();
-        self.announce_freed();
-        if let Some(at) = self.resizes.releasing.iter().position(|(released, _)| *released == index)
-            && let (_, Some(asker)) = self.resizes.releasing.remove(at)
-        {
-            self.events.answer(asker, Answer::Released { bytes: freed.bytes() });
-        }
-    }
-
-    /// Tells those who wait for memory.
-    fn announce_freed(&self) {
-        if let Some(registered) = &self.registered {
-            Line::announce(registered.directory());
-        }
-    }
-
-    fn start_next(&mut self) {
-        while self.resizes.current.is_none() {
-            let Some(wish) = self.resizes.waiting.pop_front() else { return };
-            match self.plan_resize(&wish) {
-                Ok(parts) => {
-                    let chunk_size = wish.chunk_size.unwrap_or(self.plan.chunk_size);
-                    self.plan.chunk_size = chunk_size;
-                    let resize =
-                        Resize { asker: wish.asker, parts, chunk_size, stage: Stage::Grow, left: 0, failure: None };
-                    self.resizes.current = Some(resize);
-                    self.order(Stage::Grow);
-                }
-                Err(answer) => self.events.answer(wish.asker, answer),
+    /// Resolves a resize against the memory of its GPUs as it is now.
+    fn plan_resize(&self, resize: &Resize) -> Result<Vec<Part>, Answer> {
+        let (mut parts, mut shortfalls) = (Vec::new(), Vec::new());
+        for (gpu, change) in &resize.changes {
+            let (part, free) = self.plan_part(*gpu, change, resize.chunk_size)?;
+            let missing = part.after.saturating_sub(part.before).saturating_sub(free);
+            if !missing.is_zero() {
+                shortfalls.push(shortfall(*gpu, part.after, free, missing));
             }
+            parts.push(part);
         }
+        if shortfalls.is_empty() { Ok(parts) } else { Err(Answer::NotAvailable { shortfalls }) }
     }
 
-    /// Resolves a wish against the memory of its GPUs as it is now.
-    fn plan_resize(&self, wish: &Wish) -> Result<Vec<Part>, Answer> {
-        let mut parts = Vec::new();
-        for (uuid, text) in &wish.changes {
-            let refused = |error: String| Answer::Refused { error };
-            let seat = self.seats.iter().position(|seat| seat.has_part_on(*uuid));
-            let seat = seat.ok_or_else(|| refused(format!("the balloon has no part on {uuid}")))?;
-            let change: Change = text.parse().map_err(|error: units::SpecError| refused(error.to_string()))?;
-            let view = self.seats[seat].worker.as_ref().and_then(|worker| worker.view());
-            let view = view.ok_or_else(|| refused(format!("the driver does not tell the memory of {uuid}")))?;
-            let held = view.balloon.saturating_add(view.job);
-            let memory = units::Memory { free: view.memory.free, total: view.memory.total, held };
-            let after = match change.resolve(&memory, self.seats[seat].wanted.utilization, GRANULARITY) {
-                Ok(after) => after,
-                Err(error) if error.is_shortage() => return Err(Answer::NotAvailable { error: error.to_string() }),
-                Err(error) => return Err(refused(error.to_string())),
-            };
-            let growth = after.saturating_sub(held);
-            if growth > memory.free {
-                let shortfall = Shortfall {
-                    ordinal: self.seats[seat].ordinal(),
-                    uuid: *uuid,
-                    wanted: after,
-                    free: memory.free,
-                    missing: growth.saturating_sub(memory.free),
-                };
-                return Err(Answer::NotAvailable { error: shortfall.to_string() });
-            }
-            parts.push(Part { seat, before: held, after, grown: false });
-        }
-        Ok(parts)
+    /// What becomes of the balloon on one GPU, and how much is free there.
+    fn plan_part(&self, gpu: GpuUuid, change: &str, chunk_size: Option<ByteSize>) -> Result<(Part, ByteSize), Answer> {
+        let misfit = |error: SpecError| Answer::Misfit { error: error.to_string() };
+        let index = self.seats.iter().position(|seat| seat.has_part_on(gpu));
+        let index = index.ok_or_else(|| Answer::Misfit { error: format!("the balloon has no part on {gpu}") })?;
+        let change: Change = change.parse().map_err(misfit)?;
+        let seat = &self.seats[index];
+        let view = seat.worker.as_ref().and_then(Worker::view);
+        let view =
+            view.ok_or_else(|| Answer::Refused { error: format!("the driver does not tell the memory of {gpu}") })?;
+        let held = view.balloon.saturating_add(view.job);
+        let memory = units::Memory { free: view.memory.free, total: view.memory.total, held };
+        let after = match change.resolve(&memory, seat.wanted.utilization, GRANULARITY) {
+            Ok(after) => after,
+            // A share of nothing; the least that could be would have been enough.
+            Err(error) if error.is_shortage() => held.saturating_add(GRANULARITY),
+            Err(error) => return Err(misfit(error)),
+        };
+        let chunk_size = chunk_size.unwrap_or_else(|| seat.chunk_size());
+        Ok((Part { seat: index, before: held, after, chunk_size, has_grown: false }, memory.free))
     }
 
     /// Sends the orders of a stage and goes on to the next one when there are none.
     fn order(&mut self, stage: Stage) {
-        let Some(resize) = &mut self.resizes.current else { return };
-        resize.stage = stage;
-        let orders = resize.parts.iter().filter_map(|part| match stage {
-            Stage::Grow => (part.after > part.before).then_some((part.seat, part.after)),
-            Stage::Shrink => (part.after < part.before).then_some((part.seat, part.after)),
-            Stage::Revert => part.grown.then_some((part.seat, part.before)),
+        let Some(resizing) = self.resizing() else { return };
+        resizing.stage = stage;
+        let reserve = |part: &Part| Order::Reserve {
+            target: part.after,
+            chunk_size: part.chunk_size,
+            on_short: OnShort::GiveBack,
+        };
+        let orders = resizing.parts.iter().filter_map(|part| match stage {
+            Stage::Grow => (part.after > part.before).then(|| (part.seat, reserve(part))),
+            Stage::Shrink => (part.after <= part.before).then(|| (part.seat, reserve(part))),
+            Stage::Undo => part.has_grown.then_some((part.seat, Order::Undo)),
         });
         let orders: Vec<_> = orders.collect();
-        resize.left = orders.len();
-        for &(seat, target) in &orders {
-            self.seats[seat].tell(Order::Reserve {
-                target,
-                chunk_size: resize.chunk_size,
-                on_short: OnShort::GiveBack,
-            });
+        resizing.left = orders.len();
+        let is_empty = orders.is_empty();
+        for (seat, order) in orders {
+            self.seats[seat].tell(order);
         }
-        if orders.is_empty() {
+        if is_empty {
             self.next_stage();
         }
     }
 
     fn next_stage(&mut self) {
-        let Some(resize) = &mut self.resizes.current else { return };
-        match resize.stage {
-            Stage::Grow if resize.failure.is_some() => self.order(Stage::Revert),
+        let Some(resizing) = self.resizing() else { return };
+        match resizing.stage {
+            Stage::Grow if resizing.has_failed() => self.order(Stage::Undo),
             Stage::Grow => self.order(Stage::Shrink),
-            Stage::Shrink | Stage::Revert => self.finish_resize(),
+            Stage::Shrink | Stage::Undo => self.finish_resize(),
         }
     }
 
     fn finish_resize(&mut self) {
-        let Some(resize) = self.resizes.current.take() else { return };
-        let gpus = resize.parts.iter().map(|part| Resized {
-            uuid: self.seats[part.seat].uuid(),
-            before_bytes: part.before.bytes(),
-            after_bytes: self.seats[part.seat].held().saturating_add(self.seats[part.seat].handed_over()).bytes(),
+        let Some(Current::Resizing(resizing)) = self.requests.current.take() else { return };
+        let gpus = resizing.parts.iter().map(|part| {
+            let seat = &self.seats[part.seat];
+            let after = seat.held().saturating_add(seat.handed_over());
+            Resized { uuid: seat.uuid(), before_bytes: part.before.bytes(), after_bytes: after.bytes() }
         });
-        if resize.parts.iter().any(|part| part.after < part.before) {
+        let answer = match resizing.failure {
+            Some(error) => Answer::Refused { error },
+            None if !resizing.shortfalls.is_empty() => Answer::NotAvailable { shortfalls: resizing.shortfalls },
+            None => Answer::Resized { gpus: gpus.collect() },
+        };
+        if resizing.parts.iter().any(|part| part.after < part.before) {
             self.announce_freed();
         }
-        let answer = resize.failure.unwrap_or(Answer::Resized { gpus: gpus.collect() });
-        self.events.answer(resize.asker, answer);
-        self.start_next();
+        self.events.answer(resizing.asker, answer);
     }
+
+    fn resizing(&mut self) -> Option<&mut Resizing> {
+        match &mut self.requests.current {
+            Some(Current::Resizing(resizing)) => Some(resizing),
+            _ => None,
+        }
+    }
+}
+
+impl Resizing {
+    fn has_failed(&self) -> bool {
+        self.failure.is_some() || !self.shortfalls.is_empty()
+    }
+}
+
+fn shortfall(uuid: GpuUuid, wanted: ByteSize, free: ByteSize, missing: ByteSize) -> Shortfall {
+    Shortfall { uuid, wanted_bytes: wanted.bytes(), free_bytes: free.bytes(), missing_bytes: missing.bytes() }
 }

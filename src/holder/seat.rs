@@ -43,6 +43,11 @@ impl Seat {
         self.worker.as_ref().map_or(ByteSize::ZERO, |worker| ByteSize::new(worker.gauge.job.load(Ordering::Relaxed)))
     }
 
+    pub fn chunk_size(&self) -> ByteSize {
+        let size = |worker: &Worker| ByteSize::new(worker.gauge.chunk_size.load(Ordering::Relaxed));
+        self.worker.as_ref().map_or(ByteSize::ZERO, size)
+    }
+
     pub fn has_part_on(&self, gpu: GpuUuid) -> bool {
         self.uuid() == gpu && !self.is_released
     }

@@ -5,28 +5,33 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::balloon::{Balloon, Space, Step};
-use crate::gpu::{CallError, Context, Contextless, Device, Memory};
+use crate::gpu::{CallError, Context, Contextless, Device, GpuUuid, Memory};
+use crate::handover::{JobUse, Reply, View, Yielded};
+use crate::holder::following::Following;
+use crate::holder::lag;
 use crate::holder::reports::Reports;
 use crate::units::ByteSize;
-
-/// How long freed memory of the job is left to it before the balloon takes it back. Jobs often free and allocate anew.
-const HYSTERESIS: Duration = Duration::from_millis(50);
 
 /// What a worker is told.
 pub enum Order {
     /// Bring the reservation to `target`; answered with [`Report::Held`] or [`Report::Short`].
     Reserve { target: ByteSize, chunk_size: ByteSize, on_short: OnShort },
-    /// The job's processes hold this much in all; the balloon follows.
-    JobHolds(ByteSize),
-    /// The driver refused the job this much: free the best fitting chunk.
-    GiveWay { size: ByteSize, reply: SyncSender<Option<Yielded>> },
+    /// Take the last growth back, chunk by chunk; answered with [`Report::Held`].
+    Undo,
+    /// What the job's processes hold; the balloon follows.
+    JobHolds(JobUse),
+    /// The driver refused the job `size` bytes (zero: nobody knows how many): free as little as makes room for them. What
+    /// is freed is the job's until [`Order::Settled`].
+    GiveWay { size: ByteSize, reply: Reply<Yielded> },
+    /// The job has allocated what way was given to, or has given up.
+    Settled(JobUse),
     /// Tell the memory and the balloon in one transaction.
-    View { reply: SyncSender<Option<View>> },
+    View { reply: Reply<View> },
     /// Free everything and end; answered with [`Report::Deflated`].
     Deflate,
 }
@@ -43,7 +48,7 @@ pub enum Backing {
 /// What becomes of the pieces of a growth that does not fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnShort {
-    /// Back to the size before.
+    /// Freed: the balloon is as it was before, chunk by chunk.
     GiveBack,
     /// Kept, and reported as short.
     Keep,
@@ -62,23 +67,6 @@ pub enum Report {
     Failed(CallError),
     /// Everything is freed, the context too, and the worker has ended.
     Deflated { freed: ByteSize, outcome: Result<(), CallError> },
-}
-
-/// What giving way brought.
-#[derive(Debug, Clone, Copy)]
-pub struct Yielded {
-    pub freed: ByteSize,
-    pub left: ByteSize,
-    pub free: ByteSize,
-}
-
-/// A GPU's memory, the balloon on it and its reservation at one instant.
-#[derive(Debug, Clone, Copy)]
-pub struct View {
-    pub memory: Memory,
-    pub balloon: ByteSize,
-    pub job: ByteSize,
-    pub reservation: ByteSize,
 }
 
 /// The worker's figures, for whoever describes the balloon while the worker is busy.
@@ -122,7 +110,7 @@ impl Worker {
     /// The GPU's memory and the balloon on it; `None` when the driver or the worker does not tell.
     pub fn view(&self) -> Option<View> {
         let (reply, view) = std::sync::mpsc::sync_channel(1);
-        self.tell(Order::View { reply });
+        self.tell(Order::View { reply: Box::new(move |view| _ = reply.send(view)) });
         view.recv().ok().flatten()
     }
 
@@ -133,17 +121,28 @@ impl Worker {
 }
 
 fn work(index: usize, device: &Device, backing: Backing, orders: &Receiver<Order>, reports: &Reports, gauge: &Gauge) {
-    let ties = Ties { index, orders, reports, gauge };
-    let (freed, outcome) = match backing {
+    let ties = Ties { index, uuid: device.uuid, orders, reports, gauge };
+    let Emptied { freed, outcome, lag } = match backing {
         Backing::Context => ties.serve(Context::open(device)),
         Backing::Contextless => ties.serve(Contextless::open(device)),
     };
+    // The driver shows the context's own memory as late as it did the balloon's; there is no context left to ask it in.
+    std::thread::sleep(lag);
     reports.send(index, Report::Deflated { freed, outcome });
+}
+
+/// What the end of a balloon came to.
+struct Emptied {
+    freed: ByteSize,
+    outcome: Result<(), CallError>,
+    /// How long the driver went on showing freed memory as used.
+    lag: Duration,
 }
 
 /// The worker's ties to its holder.
 struct Ties<'a> {
     index: usize,
+    uuid: GpuUuid,
     orders: &'a Receiver<Order>,
     reports: &'a Reports,
     gauge: &'a Gauge,
@@ -151,56 +150,68 @@ struct Ties<'a> {
 
 impl Ties<'_> {
     /// Works on an opened space until told to end; everything, the space too, is given up when it returns.
-    fn serve<S: Space>(&self, opened: Result<S, CallError>) -> (ByteSize, Result<(), CallError>) {
+    fn serve<S: Space>(&self, opened: Result<S, CallError>) -> Emptied {
         match opened.and_then(|space| Ok((space.memory()?, space))) {
             Ok((memory, space)) => {
                 self.reports.send(self.index, Report::Opened(memory));
                 let mut bench = Bench {
                     index: self.index,
+                    uuid: self.uuid,
                     reports: self.reports,
                     gauge: self.gauge,
                     balloon: Balloon::new(space),
                     reservation: ByteSize::ZERO,
-                    job: ByteSize::ZERO,
+                    following: Following::default(),
                     task: Task::Idle,
+                    growth: Growth::default(),
                 };
                 bench.obey_all(self.orders)
             }
             Err(error) => {
                 self.reports.send(self.index, Report::Failed(error));
-                (ByteSize::ZERO, Ok(()))
+                Emptied { freed: ByteSize::ZERO, outcome: Ok(()), lag: Duration::ZERO }
             }
         }
     }
 }
 
 /// What the worker does when it has no orders.
-enum Task {
+pub(super) enum Task {
     Idle,
-    /// Grow to the target; `before` is the reservation to go back to.
+    /// Grow to the target.
     Reserve {
-        before: ByteSize,
         on_short: OnShort,
     },
-    /// Take back what the job has freed, once `at` has come.
-    Refill {
+    /// Bring the balloon to its share, which the job changes, once `at` has come.
+    Follow {
         at: Instant,
     },
 }
 
-struct Bench<'a, S: Space> {
+/// What the last growth changed, so that it can be undone.
+#[derive(Default)]
+struct Growth {
+    reservation_before: ByteSize,
+    chunk_size_before: ByteSize,
+    job_before: JobUse,
+    chunks: Vec<ByteSize>,
+}
+
+pub(super) struct Bench<'a, S: Space> {
     index: usize,
+    uuid: GpuUuid,
     reports: &'a Reports,
     gauge: &'a Gauge,
-    balloon: Balloon<S>,
-    reservation: ByteSize,
-    job: ByteSize,
-    task: Task,
+    pub(super) balloon: Balloon<S>,
+    pub(super) reservation: ByteSize,
+    pub(super) following: Following,
+    pub(super) task: Task,
+    growth: Growth,
 }
 
 impl<S: Space> Bench<'_, S> {
-    /// Works until told to deflate, or until the holder is gone. Returns what that freed.
-    fn obey_all(&mut self, orders: &Receiver<Order>) -> (ByteSize, Result<(), CallError>) {
+    /// Works until told to deflate, or until the holder is gone; then frees everything.
+    fn obey_all(&mut self, orders: &Receiver<Order>) -> Emptied {
         loop {
             let order = match self.task {
                 Task::Idle => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -208,122 +219,119 @@ impl<S: Space> Bench<'_, S> {
                     TryRecvError::Empty => RecvTimeoutError::Timeout,
                     TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
                 }),
-                Task::Refill { at } => orders.recv_timeout(at.saturating_duration_since(Instant::now())),
+                Task::Follow { at } => orders.recv_timeout(at.saturating_duration_since(Instant::now())),
             };
             match order {
                 Ok(Order::Deflate) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(order) => self.obey(order),
-                Err(RecvTimeoutError::Timeout) => self.step(),
+                Err(RecvTimeoutError::Timeout) => match self.task {
+                    Task::Reserve { on_short } => self.grow(on_short),
+                    Task::Follow { .. } | Task::Idle => self.catch_up(),
+                },
             }
             self.show();
         }
-        let before = self.balloon.allocated();
+        self.empty()
+    }
+
+    fn empty(&mut self) -> Emptied {
+        let (before, stuck) = (self.balloon.allocated(), self.balloon.stuck());
+        let free = self.balloon.memory().map(|memory| memory.free);
         self.balloon.set_target(ByteSize::ZERO);
         let outcome = self.balloon.deflate_whole_chunks();
         self.show();
-        (before, outcome)
+        let freed = before.saturating_sub(self.balloon.stuck().saturating_sub(stuck));
+        let lag = match free {
+            Ok(free) => lag::wait(free.saturating_add(freed), self.uuid, || self.balloon.memory()),
+            Err(_) => Duration::ZERO,
+        };
+        Emptied { freed, outcome, lag }
     }
 
     fn obey(&mut self, order: Order) {
         match order {
             Order::Reserve { target, chunk_size, on_short } => {
-                let before = self.reservation;
+                self.growth = Growth {
+                    reservation_before: self.reservation,
+                    chunk_size_before: self.balloon.chunk_size(),
+                    job_before: self.following.job,
+                    chunks: Vec::new(),
+                };
                 self.balloon.set_chunk_size(chunk_size);
                 self.aim(target);
                 if self.balloon.target() >= self.balloon.allocated() {
-                    self.task = Task::Reserve { before, on_short };
+                    self.task = Task::Reserve { on_short };
                 } else {
                     self.task = Task::Idle;
                     let outcome = self.balloon.deflate();
                     self.report(outcome.map_or_else(Report::Failed, |()| Report::Held));
                 }
             }
-            Order::JobHolds(job) => {
-                self.job = job;
-                self.follow_job();
+            Order::Undo => {
+                self.undo();
+                self.report(Report::Held);
             }
-            Order::GiveWay { size, reply } => {
-                let _ = reply.send(self.give_way(size));
-            }
+            Order::JobHolds(job) => self.follow_job(job),
+            Order::GiveWay { size, reply } => reply(self.give_way(size)),
+            Order::Settled(job) => self.settle(job),
             Order::View { reply } => {
                 let view = self.balloon.memory().ok().map(|memory| View {
                     memory,
                     balloon: self.balloon.allocated(),
-                    job: self.job,
+                    job: self.following.job.holds,
                     reservation: self.reservation,
                 });
-                let _ = reply.send(view);
+                reply(view);
             }
             Order::Deflate => {}
         }
     }
 
-    /// One chunk towards the target.
-    fn step(&mut self) {
-        match (self.balloon.inflate_step(), &self.task) {
-            (Ok(Step::Grew), _) => {}
-            (Ok(Step::Full), Task::Reserve { .. }) => {
+    /// One chunk towards the reservation.
+    fn grow(&mut self, on_short: OnShort) {
+        let before = self.balloon.allocated();
+        match self.balloon.inflate_step() {
+            Ok(Step::Grew) => self.growth.chunks.push(self.balloon.allocated().saturating_sub(before)),
+            Ok(Step::Full) => {
                 self.task = Task::Idle;
                 self.report(Report::Held);
             }
-            (Ok(Step::Short(missing)), &Task::Reserve { before, on_short }) => {
+            Ok(Step::Short(missing)) => {
                 let free = self.balloon.memory().map_or(ByteSize::ZERO, |memory| memory.free);
-                match on_short {
-                    OnShort::GiveBack => self.give_back(before),
-                    OnShort::Keep => self.task = Task::Idle,
-                }
+                self.end_short(on_short);
                 self.report(Report::Short { missing, free });
             }
-            (Err(error), Task::Reserve { .. }) => {
-                self.task = Task::Idle;
+            Err(error) => {
+                self.end_short(on_short);
                 self.report(Report::Failed(error));
-            }
-            // What another process took meanwhile is tried for again when the job's use next changes.
-            (Ok(Step::Full | Step::Short(_)), _) => self.task = Task::Idle,
-            (Err(error), _) => {
-                tracing::warn!(%error, "balloon not inflated again");
-                self.task = Task::Idle;
             }
         }
     }
 
-    fn give_back(&mut self, before: ByteSize) {
+    fn end_short(&mut self, on_short: OnShort) {
+        match on_short {
+            OnShort::GiveBack => self.undo(),
+            OnShort::Keep => self.task = Task::Idle,
+        }
+    }
+
+    /// Frees the very chunks that the last growth took: those before it stay as they are.
+    fn undo(&mut self) {
+        let growth = std::mem::take(&mut self.growth);
         self.task = Task::Idle;
-        self.aim(before);
-        if let Err(error) = self.balloon.deflate() {
+        self.balloon.set_chunk_size(growth.chunk_size_before);
+        self.aim(growth.reservation_before);
+        if let Err(error) = self.balloon.free_all(&growth.chunks) {
             tracing::warn!(%error, "not everything was given back");
+        }
+        if self.following.job != growth.job_before {
+            self.follow_job(self.following.job);
         }
     }
 
     fn aim(&mut self, reservation: ByteSize) {
         self.reservation = reservation;
-        self.balloon.set_target(reservation.saturating_sub(self.job));
-    }
-
-    fn follow_job(&mut self) {
-        self.aim(self.reservation);
-        if matches!(self.task, Task::Reserve { .. }) {
-            return;
-        }
-        if self.balloon.allocated() >= self.balloon.target() {
-            self.task = Task::Idle;
-            if let Err(error) = self.balloon.deflate_whole_chunks() {
-                tracing::warn!(%error, "balloon not deflated");
-            }
-        } else if matches!(self.task, Task::Idle) {
-            self.task = Task::Refill { at: Instant::now() + HYSTERESIS };
-        }
-    }
-
-    fn give_way(&mut self, size: ByteSize) -> Option<Yielded> {
-        let free = self.balloon.memory().ok()?.free;
-        let freed = if size > self.balloon.allocated().saturating_add(free) {
-            // It cannot fit even in an empty balloon's place: freeing would only lose memory to others.
-            ByteSize::ZERO
-        } else {
-            self.balloon.give_way(size).ok()?
-        };
-        Some(Yielded { freed, left: self.balloon.allocated(), free: self.balloon.memory().ok()?.free })
+        self.balloon.set_target(self.share());
     }
 
     /// Reports, the gauge being up to date before anyone reads it.
@@ -336,7 +344,7 @@ impl<S: Space> Bench<'_, S> {
         self.gauge.allocated.store(self.balloon.allocated().bytes(), Ordering::Relaxed);
         self.gauge.chunks.store(self.balloon.count() as u64, Ordering::Relaxed);
         self.gauge.target.store(self.reservation.bytes(), Ordering::Relaxed);
-        self.gauge.job.store(self.job.bytes(), Ordering::Relaxed);
+        self.gauge.job.store(self.following.job.holds.bytes(), Ordering::Relaxed);
         self.gauge.chunk_size.store(self.balloon.chunk_size().bytes(), Ordering::Relaxed);
     }
 }

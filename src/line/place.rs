@@ -2,15 +2,17 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 
-use crate::line::policy::{Request, Stage, Ticket};
+use crate::line::policy::{Ticket, Wish};
 use crate::line::turnstile::Turnstile;
 use crate::line::{DRAFT, Line, Standing, TICKET, TURNSTILE};
 
 /// How often a file is made anew that someone took for a dead holder's before it was locked.
-const TRIES: u32 = 10;
+const TRIES: u32 = 20;
+const BETWEEN_TRIES: Duration = Duration::from_millis(1);
 
 /// A place in the line; dropping it leaves the line.
 #[derive(Debug)]
@@ -26,33 +28,36 @@ impl Place {
     ///
     /// # Errors
     /// The line takes no file.
-    pub fn last(line: &Line, name: &str, stage: Stage, request: Request) -> io::Result<Self> {
-        let (_turnstile, number) = loop {
-            let mut turnstile = Turnstile::enter(line.path(TURNSTILE))?;
-            let taken = line.standings()?.last().map_or(0, |last| last.ticket.number);
-            let number = turnstile.next_number(taken)?;
-            // Whoever replaces it from here on goes on from this number.
-            if turnstile.is_current() {
-                break (turnstile, number);
+    pub fn last(line: &Line, name: &str, wish: Wish) -> io::Result<Self> {
+        let mut turnstile = Turnstile::enter(line.path(TURNSTILE))?;
+        let mut taken = line.standings()?.last().map_or(0, |last| last.ticket.number);
+        loop {
+            taken = turnstile.next_number(taken)?;
+            let ticket = wish.clone().numbered(taken);
+            let standing = Standing { name: name.to_owned(), revision: 0, ticket };
+            // Whoever stood still in a turnstile that was replaced may come with a number that was given again.
+            match write(line, &standing, RenameFlags::NOREPLACE) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                written => return Ok(Self { line: line.clone(), standing, file: written? }),
             }
-        };
-        let ticket = Ticket { number, stage, request, claims: Vec::new() };
-        let standing = Standing { name: name.to_owned(), revision: 0, ticket };
-        let file = write(line, &standing)?;
-        Ok(Self { line: line.clone(), standing, file })
+        }
     }
 
     pub fn ticket(&self) -> &Ticket {
         &self.standing.ticket
     }
 
-    /// The others in the line, in order.
+    /// The others in the line, in order. An own ticket that someone has removed is put back.
     ///
     /// # Errors
-    /// The directory cannot be read.
-    pub fn others(&self) -> io::Result<Vec<Standing>> {
+    /// The directory cannot be read or written.
+    pub fn others(&mut self) -> io::Result<Vec<Standing>> {
         let mut standings = self.line.standings()?;
+        let all = standings.len();
         standings.retain(|standing| standing.ticket.number != self.ticket().number);
+        if standings.len() == all {
+            self.file = write(&self.line, &self.standing, RenameFlags::NOREPLACE)?;
+        }
         Ok(standings)
     }
 
@@ -65,23 +70,24 @@ impl Place {
         change(&mut standing.ticket);
         if standing.ticket != self.standing.ticket {
             standing.revision += 1;
-            self.file = write(&self.line, &standing)?;
+            self.file = write(&self.line, &standing, RenameFlags::empty())?;
             self.standing = standing;
         }
         Ok(())
     }
 
-    /// Changes the ticket as `decide` says in view of the line, while nobody else decides. Returns what it said along with
+    /// Changes the ticket as `decide` says in view of the others, while nobody else decides. Returns what it said along with
     /// the change, or `None` if there was none.
     ///
     /// # Errors
     /// The line cannot be read or written.
     pub fn amend_alone<T, C: FnOnce(&mut Ticket)>(
         &mut self,
-        decide: impl FnOnce(&[Standing]) -> Option<(T, C)>,
+        decide: impl FnOnce(&Ticket, &[Standing]) -> Option<(T, C)>,
     ) -> io::Result<Option<T>> {
         let turnstile = Turnstile::enter(self.line.path(TURNSTILE))?;
-        let Some((said, change)) = decide(&self.line.standings()?) else { return Ok(None) };
+        let others = self.others()?;
+        let Some((said, change)) = decide(self.ticket(), &others) else { return Ok(None) };
         let before = self.ticket().clone();
         self.amend(change)?;
         if turnstile.is_current() {
@@ -104,20 +110,28 @@ fn name(number: u64, suffix: &str) -> String {
 }
 
 /// Writes a ticket under its number, locked, in one step for whoever reads.
-fn write(line: &Line, standing: &Standing) -> io::Result<File> {
+fn write(line: &Line, standing: &Standing, flags: RenameFlags) -> io::Result<File> {
     let number = standing.ticket.number;
-    let (draft, path) = (line.path(&name(number, DRAFT)), line.path(&name(number, TICKET)));
+    let draft = line.path(&format!("{number}-{}{DRAFT}", std::process::id()));
+    let path = line.path(&name(number, TICKET));
     let text = serde_json::to_vec(standing)?;
     for _ in 0..TRIES {
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&draft)?;
-        // A reader that met it unlocked may be about to remove it.
+        // A reader that met it unlocked is about to remove it.
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            std::thread::sleep(BETWEEN_TRIES);
             continue;
         }
         file.write_all(&text)?;
-        match fs::rename(&draft, &path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            renamed => return renamed.map(|()| file),
+        match renameat_with(CWD, &draft, CWD, &path, flags) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::NOENT) => {}
+            // A file system that only knows the plain way.
+            Err(rustix::io::Errno::INVAL) if !flags.is_empty() => return write(line, standing, RenameFlags::empty()),
+            Err(error) => {
+                let _ = fs::remove_file(&draft);
+                return Err(error.into());
+            }
         }
     }
     Err(io::ErrorKind::WouldBlock.into())

@@ -31,10 +31,28 @@ pub struct Ticket {
     /// Its place in the order: lower is earlier.
     pub number: u64,
     pub stage: Stage,
-    /// What is still to be granted, the cost of contexts included.
+    /// What is still to be granted, the known cost of contexts included.
     pub request: Request,
+    /// What each context may cost in addition, where its cost is not known yet.
+    pub margin: ByteSize,
     /// What was granted and is not allocated yet, so that the driver still calls it free.
     pub claims: Vec<(GpuUuid, ByteSize)>,
+}
+
+/// What a ticket is taken for.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    pub stage: Stage,
+    pub request: Request,
+    pub margin: ByteSize,
+}
+
+impl Wish {
+    /// A ticket for it that claims nothing yet.
+    pub fn numbered(self, number: u64) -> Ticket {
+        let Self { stage, request, margin } = self;
+        Ticket { number, stage, request, margin, claims: Vec::new() }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,9 +100,9 @@ impl Want {
     }
 
     /// What is claimed once it is granted, and kept from those behind until then.
-    fn claim(self) -> ByteSize {
+    fn claim(self, margin: ByteSize) -> ByteSize {
         match self {
-            Self::Bytes(size) => size,
+            Self::Bytes(size) => size.saturating_add(margin),
             Self::Share(_) => EVERYTHING,
         }
     }
@@ -102,17 +120,6 @@ impl Request {
 
     pub(super) fn wants_any_of(&self, other: &Self) -> bool {
         self.gpus().any(|gpu| other.gpus().any(|wanted| wanted == gpu))
-    }
-
-    /// What is kept from those behind while this is not granted.
-    pub(super) fn reserved(&self) -> Grant {
-        match self {
-            Self::These(wants) => wants.iter().map(|(gpu, want)| (*gpu, want.claim())).collect(),
-            Self::Any(among) => {
-                let most = |wants: &[Want]| wants.iter().map(|want| want.claim()).max().unwrap_or_default();
-                among.iter().map(|(gpu, wants)| (*gpu, most(wants))).collect()
-            }
-        }
     }
 
     /// What is left of it when this is granted.
@@ -134,6 +141,18 @@ impl Ticket {
     /// Whether it stands in line: holders that take now or have been let go do not.
     pub fn is_in_line(&self) -> bool {
         matches!(self.stage, Stage::Waiting | Stage::Growing)
+    }
+
+    /// What is kept from those behind while nothing is granted.
+    pub(super) fn reserved(&self) -> Grant {
+        let claim = |want: &Want| want.claim(self.margin);
+        match &self.request {
+            Request::These(wants) => wants.iter().map(|(gpu, want)| (*gpu, claim(want))).collect(),
+            Request::Any(among) => {
+                let most = |wants: &[Want]| wants.iter().map(claim).max().unwrap_or_default();
+                among.iter().map(|(gpu, wants)| (*gpu, most(wants))).collect()
+            }
+        }
     }
 
     /// What it claims on a GPU.
@@ -177,8 +196,8 @@ pub fn decide(tickets: &[Ticket], free: &Free) -> BTreeMap<u64, Grant> {
     let mut grants = BTreeMap::new();
     for ticket in tickets.iter().filter(|ticket| ticket.stage != Stage::Admitted) {
         let grant = match ticket.stage {
-            Stage::Growing => ledger.piece(&ticket.request),
-            stage => ledger.whole(&ticket.request, stage),
+            Stage::Growing => ledger.piece(ticket),
+            _ => ledger.whole(ticket),
         };
         if let Some(grant) = &grant {
             ledger.take(grant);
@@ -228,7 +247,7 @@ impl Ledger {
         if grant.is_some() && ticket.stage != Stage::Growing {
             return;
         }
-        for (gpu, size) in ticket.request.reserved() {
+        for (gpu, size) in ticket.reserved() {
             let kept = kept.entry(gpu).or_default();
             *kept = kept.saturating_add(size.saturating_sub(granted(gpu)));
         }
@@ -240,48 +259,53 @@ impl Ledger {
         if stage == Stage::Now { free } else { free.saturating_sub(kept(&self.kept_by_line)) }
     }
 
-    fn fits(&self, gpu: GpuUuid, want: Want, stage: Stage) -> bool {
+    /// Whether there is room. Beside others it must be enough in any case; alone, an attempt may find out.
+    fn fits(&self, gpu: GpuUuid, want: Want, ticket: &Ticket) -> bool {
         let Some(&free) = self.free.get(&gpu) else { return false };
-        let available = self.available(gpu, stage);
+        let available = self.available(gpu, ticket.stage);
         let is_alone = available == free && !self.busy.contains(&gpu);
-        available >= want.least() && (is_alone || matches!(want, Want::Bytes(_)))
+        match want {
+            Want::Bytes(size) if is_alone => available >= size,
+            Want::Bytes(size) => available >= size.saturating_add(ticket.margin),
+            Want::Share(least) => is_alone && available >= least,
+        }
     }
 
     /// Everything that is asked for, or nothing.
-    fn whole(&self, request: &Request, stage: Stage) -> Option<Grant> {
-        match request {
+    fn whole(&self, ticket: &Ticket) -> Option<Grant> {
+        match &ticket.request {
             Request::These(wants) => {
-                let fits = wants.iter().all(|(gpu, want)| self.fits(*gpu, *want, stage));
-                fits.then(|| wants.iter().map(|(gpu, want)| (*gpu, want.claim())).collect())
+                let fits = wants.iter().all(|(gpu, want)| self.fits(*gpu, *want, ticket));
+                fits.then(|| wants.iter().map(|(gpu, want)| (*gpu, want.claim(ticket.margin))).collect())
             }
-            Request::Any(among) => self.choose(among, stage),
+            Request::Any(among) => self.choose(among, ticket),
         }
     }
 
     /// The largest want goes to the GPU with the most free memory, and so on. Both sorts keep the order among equals, which
     /// for GPUs is that of their ordinals.
-    fn choose(&self, among: &[(GpuUuid, Vec<Want>)], stage: Stage) -> Option<Grant> {
+    fn choose(&self, among: &[(GpuUuid, Vec<Want>)], ticket: &Ticket) -> Option<Grant> {
         let mut among: Vec<&(GpuUuid, Vec<Want>)> = among.iter().collect();
-        among.sort_by_key(|(gpu, _)| std::cmp::Reverse(self.available(*gpu, stage)));
+        among.sort_by_key(|(gpu, _)| std::cmp::Reverse(self.available(*gpu, ticket.stage)));
         let (_, wants) = among.first()?;
         let mut largest_first: Vec<usize> = (0..wants.len()).collect();
         largest_first.sort_by_key(|rank| std::cmp::Reverse(wants[*rank].least()));
         let mut chosen = Vec::new();
         for rank in largest_first {
-            let fits = |(gpu, wants): &&(GpuUuid, Vec<Want>)| self.fits(*gpu, wants[rank], stage);
+            let fits = |(gpu, wants): &&(GpuUuid, Vec<Want>)| self.fits(*gpu, wants[rank], ticket);
             let (gpu, wants) = among.remove(among.iter().position(fits)?);
-            chosen.push((rank, (*gpu, wants[rank].claim())));
+            chosen.push((rank, (*gpu, wants[rank].claim(ticket.margin))));
         }
         chosen.sort_by_key(|(rank, _)| *rank);
         Some(chosen.into_iter().map(|(_, granted)| granted).collect())
     }
 
     /// What there is of what is asked for.
-    fn piece(&self, request: &Request) -> Option<Grant> {
-        let Request::These(wants) = request else { return None };
+    fn piece(&self, ticket: &Ticket) -> Option<Grant> {
+        let Request::These(wants) = &ticket.request else { return None };
         let pieces = wants.iter().filter_map(|(gpu, want)| match want {
-            Want::Bytes(size) => Some((*gpu, self.available(*gpu, Stage::Growing).min(*size))),
-            Want::Share(_) => self.fits(*gpu, *want, Stage::Growing).then_some((*gpu, EVERYTHING)),
+            Want::Bytes(_) => Some((*gpu, self.available(*gpu, Stage::Growing).min(want.claim(ticket.margin)))),
+            Want::Share(_) => self.fits(*gpu, *want, ticket).then_some((*gpu, EVERYTHING)),
         });
         let pieces: Grant = pieces.filter(|(_, size)| !size.is_zero()).collect();
         (!pieces.is_empty()).then_some(pieces)

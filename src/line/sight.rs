@@ -1,20 +1,27 @@
 //! What a holder that does not hold yet sees of the memory: NVML's figures, asked for as seldom as possible.
 //!
-//! A look is one query of the memory per GPU. Looks are at least [`SHORTEST`] apart, and further apart while nothing
-//! changes. How far depends on who holds the memory: balloons of this user announce what they free (see `wakes.rs`), so
-//! [`LONGEST`] will do; any other process may free memory without a word and without ending, so that only looking every
-//! [`WATCHFUL`] keeps the time from freed to held below half a second.
+//! A look is one query of the memory per GPU, at most five times a second. Looks are [`SHORTEST`] apart, and further apart
+//! while nothing changes. How far depends on who holds the memory: balloons of this user announce what they free (see
+//! `wakes.rs`), so [`LONGEST`] will do; any other process may free memory without a word and without ending, so that only
+//! looking every [`WATCHFUL`] keeps the time from freed to held below half a second. What is announced is looked at in an
+//! instant, once a second.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use crate::gpu::{GRANULARITY, GpuProcess, GpuUuid, Nvml, NvmlError};
+use crate::gpu::{ComputeMode, GRANULARITY, GpuProcess, GpuUuid, Nvml, NvmlError};
 use crate::line::policy::Free;
 use crate::units::ByteSize;
 
 const SHORTEST: Duration = Duration::from_millis(200);
 const WATCHFUL: Duration = Duration::from_millis(300);
 const LONGEST: Duration = Duration::from_secs(1);
+
+const MOST_PER_SECOND: usize = 5;
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A killed process lets go of its files before the driver has freed its memory.
+const SETTLE: Duration = Duration::from_millis(10);
 
 /// The processes on each GPU.
 pub type Crowd = BTreeMap<GpuUuid, Vec<GpuProcess>>;
@@ -23,6 +30,8 @@ pub type Crowd = BTreeMap<GpuUuid, Vec<GpuProcess>>;
 pub struct Sight {
     nvml: Nvml,
     gpus: Vec<GpuUuid>,
+    /// Those of them that one process at a time may use.
+    exclusive: Vec<GpuUuid>,
     free: Free,
     crowd: Crowd,
     pace: Pace,
@@ -31,9 +40,14 @@ pub struct Sight {
 /// When the next look is due.
 #[derive(Debug)]
 struct Pace {
-    last: Option<Instant>,
+    /// The last looks, at most as many as are allowed in a second.
+    looks: VecDeque<Instant>,
     interval: Duration,
     longest: Duration,
+    /// What was announced is there to be seen from then on.
+    announced: Option<Instant>,
+    /// When that was last looked at out of turn.
+    out_of_turn: Option<Instant>,
 }
 
 impl Sight {
@@ -42,8 +56,12 @@ impl Sight {
     /// # Errors
     /// There is no NVML.
     pub fn open(gpus: Vec<GpuUuid>) -> Result<Self, NvmlError> {
-        let pace = Pace { last: None, interval: SHORTEST, longest: WATCHFUL };
-        Ok(Self { nvml: Nvml::open()?, gpus, free: Free::new(), crowd: Crowd::new(), pace })
+        let pace = Pace::new(WATCHFUL);
+        let nvml = Nvml::open()?;
+        let is_exclusive =
+            |gpu: &GpuUuid| nvml.compute_mode(*gpu).is_ok_and(|mode| mode == ComputeMode::ExclusiveProcess);
+        let exclusive = gpus.iter().copied().filter(is_exclusive).collect();
+        Ok(Self { nvml, gpus, exclusive, free: Free::new(), crowd: Crowd::new(), pace })
     }
 
     /// Looks at no more than these from here on.
@@ -59,13 +77,14 @@ impl Sight {
     }
 
     /// Something has happened: the next look is due as soon as it may be.
-    pub fn hurry(&mut self) {
-        self.pace.interval = SHORTEST;
+    pub fn hurry(&mut self, now: Instant) {
+        self.pace.hurry(now);
     }
 
     /// Looks at the memory. Says whether it has changed.
     pub fn look(&mut self, now: Instant) -> bool {
         let free = |gpu: &GpuUuid| match self.nvml.memory(*gpu) {
+            Ok(_) if self.is_closed(*gpu) => Some((*gpu, ByteSize::ZERO)),
             Ok(memory) => Some((*gpu, memory.free.round_down(GRANULARITY))),
             Err(error) => {
                 tracing::debug!(%gpu, %error, "memory not told");
@@ -77,6 +96,12 @@ impl Sight {
         self.free = free;
         self.pace.looked(now, has_changed);
         has_changed
+    }
+
+    /// Whether another process has the GPU for itself.
+    fn is_closed(&self, gpu: GpuUuid) -> bool {
+        let is_other = |process: &GpuProcess| process.pid != std::process::id();
+        self.exclusive.contains(&gpu) && self.nvml.processes(gpu).is_ok_and(|processes| processes.iter().any(is_other))
     }
 
     /// Asks who is on the GPUs, and looks less often where they all are of `own`, the pids of balloons.
@@ -112,12 +137,41 @@ impl Sight {
 }
 
 impl Pace {
+    fn new(longest: Duration) -> Self {
+        Self { looks: VecDeque::new(), interval: SHORTEST, longest, announced: None, out_of_turn: None }
+    }
+
     fn due(&self) -> Option<Instant> {
-        self.last.map(|last| last + self.interval.min(self.longest))
+        let last = *self.looks.back()?;
+        let regular = last + self.interval.min(self.longest);
+        let due = match self.announced {
+            Some(announced) if self.may_be_out_of_turn(announced) => regular.min(announced),
+            _ => regular,
+        };
+        let oldest = self.looks.front().filter(|_| self.looks.len() == MOST_PER_SECOND);
+        Some(oldest.map_or(due, |oldest| due.max(*oldest + SECOND)))
+    }
+
+    /// Once a second, so that the regular looks stay close.
+    fn may_be_out_of_turn(&self, at: Instant) -> bool {
+        self.out_of_turn.is_none_or(|last| at.saturating_duration_since(last) >= SECOND)
+    }
+
+    fn hurry(&mut self, now: Instant) {
+        self.interval = SHORTEST;
+        self.announced.get_or_insert(now + SETTLE);
     }
 
     fn looked(&mut self, now: Instant, has_changed: bool) {
-        self.last = Some(now);
+        let regular = self.looks.back().map(|last| *last + self.interval.min(self.longest));
+        if regular.is_some_and(|regular| now < regular) {
+            self.out_of_turn = Some(now);
+        }
+        self.announced = self.announced.filter(|announced| *announced > now);
+        if self.looks.len() == MOST_PER_SECOND {
+            self.looks.pop_front();
+        }
+        self.looks.push_back(now);
         self.interval = if has_changed { SHORTEST } else { (self.interval + self.interval / 4).min(LONGEST) };
     }
 }
@@ -126,15 +180,22 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// The looks of a minute in which nothing happens.
-    fn looks(longest: Duration) -> Vec<Instant> {
+    const MILLISECOND: Duration = Duration::from_millis(1);
+
+    /// The looks of a minute in which nothing changes; something is announced at these times.
+    fn looks(longest: Duration, announced: impl Iterator<Item = Duration>) -> Vec<Duration> {
         let begin = Instant::now();
-        let mut pace = Pace { last: None, interval: SHORTEST, longest };
-        let mut looks = vec![begin];
-        pace.looked(begin, true);
-        while let Some(next) = pace.due().filter(|next| *next - begin < Duration::from_secs(60)) {
-            pace.looked(next, false);
-            looks.push(next);
+        let mut announced = announced.peekable();
+        let mut pace = Pace::new(longest);
+        let mut looks = Vec::new();
+        for time in (0..60_000).map(|time| time * MILLISECOND) {
+            if announced.next_if(|at| *at <= time).is_some() {
+                pace.hurry(begin + time);
+            }
+            if pace.due().is_none_or(|due| due <= begin + time) {
+                pace.looked(begin + time, false);
+                looks.push(time);
+            }
         }
         looks
     }
@@ -142,18 +203,33 @@ mod tests {
     #[test]
     fn looks_become_rare_while_nothing_changes() {
         for (longest, at_most) in [(LONGEST, 66), (WATCHFUL, 202)] {
-            let looks = looks(longest);
+            let looks = looks(longest, std::iter::empty());
             assert!(looks.len() <= at_most, "{} in a minute", looks.len());
-            for pair in looks.windows(2) {
-                assert!((SHORTEST..=longest).contains(&(pair[1] - pair[0])));
-            }
+            assert!(looks.windows(2).all(|pair| (SHORTEST..=longest).contains(&(pair[1] - pair[0]))));
         }
     }
 
     #[test]
-    fn a_change_or_an_event_brings_the_next_look_forward() {
+    fn what_is_announced_is_looked_at_at_once() {
+        let at = Duration::from_millis(30_123);
+        let looks = looks(LONGEST, std::iter::once(at));
+        assert!(looks.contains(&(at + SETTLE)), "{looks:?}");
+    }
+
+    #[test]
+    fn announcements_without_end_do_not_make_it_look_more_often_than_promised() {
+        for every in [1, 37, 150, 240] {
+            let looks = looks(WATCHFUL, (0..).map(|number| number * every * MILLISECOND));
+            let longest = looks.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+            assert!(longest <= 400 * MILLISECOND, "{longest:?}");
+            assert!(looks.windows(6).all(|six| six[5] - six[0] >= SECOND), "{looks:?}");
+        }
+    }
+
+    #[test]
+    fn a_change_brings_the_next_look_forward() {
         let now = Instant::now();
-        let mut pace = Pace { last: Some(now), interval: LONGEST, longest: LONGEST };
+        let mut pace = Pace { interval: LONGEST, ..Pace::new(LONGEST) };
         pace.looked(now, true);
         assert_eq!(pace.due(), Some(now + SHORTEST));
     }

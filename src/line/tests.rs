@@ -1,10 +1,12 @@
+use std::io::Write;
 use std::path::Path;
+use std::time::SystemTime;
 
 use tempfile::TempDir;
 
 use super::*;
 use crate::gpu::GpuUuid;
-use crate::line::policy::{Request, Stage, Want};
+use crate::line::policy::{Request, Stage, Want, Wish};
 use crate::units::ByteSize;
 
 const GPU: GpuUuid = GpuUuid([7; 16]);
@@ -26,7 +28,7 @@ pub fn line() -> Lane {
 impl Lane {
     pub fn join(&self, name: &str) -> Place {
         let request = Request::These(vec![(GPU, Want::Bytes(ByteSize::new(5)))]);
-        Place::last(&self.line, name, Stage::Waiting, request).unwrap()
+        Place::last(&self.line, name, Wish { stage: Stage::Waiting, request, margin: ByteSize::ZERO }).unwrap()
     }
 
     fn names(&self) -> Vec<String> {
@@ -76,10 +78,30 @@ fn tickets_of_the_dead_are_cleared() {
     let directory = line.path().join("runtime").join(DIRECTORY);
     let ticket = fs::read(directory.join(format!("{}{TICKET}", place.ticket().number))).unwrap();
     for name in ["0.ticket", "99.ticket", "98.draft", "turnstile.1.draft"] {
-        fs::write(directory.join(name), &ticket).unwrap();
+        let mut file = File::create(directory.join(name)).unwrap();
+        file.write_all(&ticket).unwrap();
+        file.set_modified(SystemTime::now() - 2 * YOUNG).unwrap();
     }
+    fs::write(directory.join("97.draft"), "").unwrap();
     assert_eq!(line.names(), ["alive"]);
-    assert_eq!(line.files(), ["1.ticket"]);
+    let mut files = line.files();
+    files.sort();
+    assert_eq!(files, ["1.ticket", "97.draft"], "what is being written is left alone");
+}
+
+#[test]
+fn a_ticket_that_was_removed_is_put_back_and_none_is_overwritten() {
+    let line = line();
+    let mut place = line.join("one");
+    let directory = line.path().join("runtime").join(DIRECTORY);
+    fs::remove_file(directory.join("1.ticket")).unwrap();
+    assert_eq!(place.others().unwrap(), []);
+    assert_eq!(line.names(), ["one"]);
+    // Someone has put an old turnstile in place.
+    fs::remove_file(directory.join(TURNSTILE)).unwrap();
+    let file = File::create(directory.join("2.ticket")).unwrap();
+    flock(&file, FlockOperation::LockExclusive).unwrap();
+    assert_eq!(line.join("two").ticket().number, 3);
 }
 
 #[test]
@@ -100,7 +122,7 @@ fn decisions_are_made_one_after_the_other_and_see_each_other() {
         .map(|number| {
             let mut place = line.join(&format!("taker-{number}"));
             std::thread::spawn(move || {
-                let taken = place.amend_alone(|line| {
+                let taken = place.amend_alone(|_, line| {
                     let nobody = line.iter().all(|standing| standing.ticket.claims.is_empty());
                     nobody.then_some(((), |ticket: &mut Ticket| ticket.claims.push((GPU, ByteSize::new(1)))))
                 });

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::control::directory::RuntimeDirectory;
 use crate::gpu::GpuUuid;
-use crate::line::policy::{EVERYTHING, Free, Grant, Request, Stage, Ticket, at_worst, place};
+use crate::line::policy::{EVERYTHING, Free, Grant, Request, Stage, Ticket, Wish, at_worst, place};
 use crate::line::still::Stillness;
 use crate::line::verdict::{Verdict, is_someone_taking, verdict};
 use crate::line::{Line, Place, Standing};
@@ -26,15 +26,18 @@ enum Own {
 
 impl Turn {
     /// Takes the last place in the line.
-    pub fn join(directory: Option<&RuntimeDirectory>, name: &str, stage: Stage, request: Request) -> Self {
-        let place = directory.map(|directory| Place::last(&Line::open(directory)?, name, stage, request.clone()));
+    pub fn join(directory: Option<&RuntimeDirectory>, name: &str, wish: Wish) -> Self {
+        let place = directory.map(|directory| Place::last(&Line::open(directory)?, name, wish.clone()));
         let own = match place {
-            Some(Ok(place)) => Own::InLine(place),
+            Some(Ok(place)) => {
+                tracing::info!(number = place.ticket().number, "in line");
+                Own::InLine(place)
+            }
             nowhere => {
                 if let Some(Err(error)) = nowhere {
                     tracing::warn!(%error, "this holder cannot stand in line with others");
                 }
-                Own::Alone(Ticket { number: 0, stage, request, claims: Vec::new() })
+                Own::Alone(wish.numbered(0))
             }
         };
         Self { own, others: Vec::new(), stillness: Stillness::default() }
@@ -42,7 +45,7 @@ impl Turn {
 
     /// Looks who is in the line.
     pub fn look(&mut self, free: Option<&Free>, now: Instant) {
-        let Own::InLine(place) = &self.own else { return };
+        let Own::InLine(place) = &mut self.own else { return };
         match place.others() {
             Ok(others) => self.others = others,
             Err(error) => tracing::info!(%error, "the line cannot be read"),
@@ -64,9 +67,9 @@ impl Turn {
                 claim(ticket, &grant);
                 return Verdict::Go(grant);
             }
-            Own::InLine(place) => place.amend_alone(|standings| {
-                let later = standings.iter().map(|standing| stillness.discount(standing.ticket.clone(), now));
-                match verdict(&at_worst(&seen, &later.collect::<Vec<_>>()), number, free) {
+            Own::InLine(place) => place.amend_alone(|own, others| {
+                let later = others.iter().map(|other| stillness.discount(other.ticket.clone(), now));
+                match verdict(&at_worst(&seen, &in_order(later, own)), number, free) {
                     Verdict::Go(grant) => Some((grant.clone(), move |ticket: &mut Ticket| claim(ticket, &grant))),
                     _ => None,
                 }
@@ -98,7 +101,7 @@ impl Turn {
         if matches!(own.request, Request::Any(_)) {
             return Verdict::NoFit;
         }
-        let grant = own.request.reserved();
+        let grant = own.reserved();
         self.change(|ticket| claim(ticket, &grant));
         Verdict::Go(grant)
     }
@@ -114,9 +117,9 @@ impl Turn {
         self.change(|ticket| ticket.claims = claims);
     }
 
-    /// Stands in line again, at its place, for `request`.
-    pub fn wait_for(&mut self, stage: Stage, request: Request) {
-        self.change(|ticket| *ticket = Ticket { number: ticket.number, stage, request, claims: Vec::new() });
+    /// Stands in line again, at its place.
+    pub fn wait_for(&mut self, wish: Wish) {
+        self.change(|ticket| *ticket = wish.numbered(ticket.number));
     }
 
     /// The place in line, 1 for the first.

@@ -1,8 +1,9 @@
 //! The turnstile of the line: one holder at a time takes a number or is let go.
 //!
-//! It is a lock on a file, held around a few reads and writes of small files. A holder that is stopped (`^Z`) in there
-//! must not stop all others: after [`PATIENCE`] the next one puts a new turnstile in its place, and the stopped one finds
-//! that out before it acts ([`Turnstile::is_current`]).
+//! It is a lock on a file, held around a few reads and writes of small files. The file has the last number that was given,
+//! and counts who passes. A holder that is stopped (`^Z`) in there must not stop all others: when nobody has passed for
+//! [`PATIENCE`], the next one puts a new turnstile in its place, and the stopped one finds that out before it acts
+//! ([`Turnstile::is_current`]).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
@@ -15,39 +16,53 @@ use crate::control::directory::same_file;
 use crate::line::DRAFT;
 
 /// Many times what anyone needs in there, also on a busy machine.
-const PATIENCE: Duration = Duration::from_millis(250);
+const PATIENCE: Duration = Duration::from_secs(1);
 
 const BETWEEN_TRIES: Duration = Duration::from_millis(1);
 
-/// The turnstile, passed until dropped.
+/// The turnstile, occupied until dropped.
 #[derive(Debug)]
 pub struct Turnstile {
     path: PathBuf,
     file: File,
+    count: Count,
+}
+
+/// What stands in the file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Count {
+    number: u64,
+    passed: u64,
 }
 
 impl Turnstile {
     /// Waits for the turnstile at `path`, and replaces it when whoever is in there does not move.
     ///
     /// # Errors
-    /// The file cannot be made or locked.
+    /// The file cannot be made, locked or written.
     pub fn enter(path: PathBuf) -> io::Result<Self> {
-        let mut blocked: Option<(File, Instant)> = None;
+        let mut blocked: Option<(Count, Instant)> = None;
         loop {
-            let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
+            let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 // Someone may have replaced it after it was opened.
-                Ok(()) if is_at(&file, &path) => return Ok(Self { path, file }),
+                Ok(()) if is_at(&file, &path) => {
+                    let count = Count::read(&mut file)?;
+                    let mut turnstile = Self { path, file, count };
+                    turnstile.write(Count { passed: count.passed + 1, ..count })?;
+                    return Ok(turnstile);
+                }
                 Ok(()) => {}
                 Err(rustix::io::Errno::WOULDBLOCK) => {
-                    match &blocked {
-                        Some((other, since)) if is_same(other, &file) => {
+                    let count = Count::read(&mut file)?;
+                    match blocked {
+                        Some((before, since)) if before == count => {
                             if since.elapsed() > PATIENCE {
                                 tracing::warn!("a holder stands still in the turnstile of the line; it is passed by");
                                 replace(&path, &file)?;
                             }
                         }
-                        _ => blocked = Some((file, Instant::now())),
+                        _ => blocked = Some((count, Instant::now())),
                     }
                     std::thread::sleep(BETWEEN_TRIES);
                 }
@@ -61,20 +76,32 @@ impl Turnstile {
     /// # Errors
     /// The file cannot be written.
     pub fn next_number(&mut self, taken: u64) -> io::Result<u64> {
-        let mut text = String::new();
-        self.file.rewind()?;
-        self.file.read_to_string(&mut text)?;
-        // A file that was cut short, on a full disk, has no number; the line itself still has the order.
-        let number = text.trim().parse::<u64>().unwrap_or(0).max(taken) + 1;
+        let number = self.count.number.max(taken) + 1;
+        self.write(Count { number, ..self.count })?;
+        Ok(number)
+    }
+
+    fn write(&mut self, count: Count) -> io::Result<()> {
+        self.count = count;
         self.file.rewind()?;
         self.file.set_len(0)?;
-        write!(self.file, "{number}")?;
-        Ok(number)
+        write!(self.file, "{} {}", count.number, count.passed)
     }
 
     /// Whether nobody has replaced it meanwhile.
     pub fn is_current(&self) -> bool {
         is_at(&self.file, &self.path)
+    }
+}
+
+impl Count {
+    /// A file that was cut short, on a full disk say, counts from the beginning; the line itself still has the order.
+    fn read(file: &mut File) -> io::Result<Self> {
+        let mut text = String::new();
+        file.rewind()?;
+        file.read_to_string(&mut text)?;
+        let mut numbers = text.split_whitespace().map(|number| number.parse().unwrap_or(0));
+        Ok(Self { number: numbers.next().unwrap_or(0), passed: numbers.next().unwrap_or(0) })
     }
 }
 

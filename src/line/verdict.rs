@@ -27,9 +27,9 @@ pub fn verdict(tickets: &[Ticket], own: u64, free: Option<&Free>) -> Verdict {
     }
     match (ticket.stage, &ticket.request, free) {
         (Stage::Now, Request::Any(_), Some(_)) => Verdict::NoFit,
-        (Stage::Now, Request::These(_), _) => Verdict::Go(ticket.request.reserved()),
+        (Stage::Now, Request::These(_), _) => Verdict::Go(ticket.reserved()),
         (Stage::Waiting | Stage::Growing, Request::These(_), None) if is_first(tickets, ticket) => {
-            Verdict::Go(ticket.request.reserved())
+            Verdict::Go(ticket.reserved())
         }
         _ => Verdict::Wait,
     }

@@ -41,6 +41,11 @@ impl Wakes {
         Self { files, exits: Vec::new() }
     }
 
+    /// Whether the ends of balloons are announced.
+    pub fn hears_balloons(&self) -> bool {
+        self.files.is_some()
+    }
+
     /// Watches these processes, and those watched so far no more. One that cannot be watched has ended, or lives where this
     /// process does not see it.
     pub fn watch_exits(&mut self, pids: &BTreeSet<u32>) {
@@ -116,7 +121,7 @@ mod tests {
         assert_eq!(wakes.take(), NOTHING);
         let mut place = lane.join("one");
         assert_eq!(wakes.take(), FILES);
-        place.amend_alone(|_| None::<((), fn(&mut crate::line::policy::Ticket))>).unwrap();
+        place.amend_alone(|_, _| None::<((), fn(&mut crate::line::policy::Ticket))>).unwrap();
         assert_eq!(wakes.take(), NOTHING);
         drop(place);
         assert_eq!(wakes.take(), FILES);

@@ -76,6 +76,14 @@ impl Amount {
         }
     }
 
+    /// What must be available for anything to be held at all: one unit of the driver, above what stays free for others.
+    pub fn least(&self, granularity: ByteSize) -> ByteSize {
+        match *self {
+            Self::AllBut(rest) => rest.saturating_add(granularity),
+            _ => granularity,
+        }
+    }
+
     /// A share too small for one unit of the driver still is a wish for something.
     fn share_of_free(&self, share: Share, memory: &Memory, granularity: ByteSize) -> Result<ByteSize, SpecError> {
         let available = memory.available();

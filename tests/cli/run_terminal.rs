@@ -2,7 +2,7 @@
 
 use gpu_sim::MB;
 
-use crate::harness::{Machine, Terminal};
+use crate::harness::{Machine, Session};
 use crate::run_signals::{listener, queue};
 
 /// What a shell is to type to wrap a command.
@@ -23,8 +23,8 @@ fn script(machine: &Machine, lines: &str) -> String {
 /// Shows how the last command has ended.
 const ASK: &str = "echo code $?\n";
 
-fn shell(machine: &Machine) -> Terminal {
-    Terminal::shell(&machine.command("bash"))
+fn shell(machine: &Machine) -> Session {
+    Session::shell(&machine.command("bash"))
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn a_program_that_ignores_the_keys_goes_on() {
 
 /// Ends the listener, and expects that it has heard nothing else.
 #[track_caller]
-fn end_with(code: u8, machine: &Machine, shell: &mut Terminal) {
+fn end_with(code: u8, machine: &Machine, shell: &mut Session) {
     let status = machine.status();
     let holder = status["balloons"][0]["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).expect("a balloon");
     queue(holder, libc::SIGUSR2, code.into());

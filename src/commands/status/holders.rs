@@ -40,8 +40,8 @@ impl Asked {
     pub fn answers(self) -> Vec<Heard> {
         let deadline = self.deadline;
         let hear = |(entry, pending): (Entry, Result<Pending, ClientError>)| {
-            let answer = match pending.and_then(|pending| pending.answer(Some(deadline))) {
-                Ok(Answer::Status { balloon }) => Ok(balloon),
+            let answer = match pending.and_then(|pending| pending.answer(deadline)) {
+                Ok(Answer::Status { balloon }) => Ok(*balloon),
                 Ok(_) | Err(ClientError::Ended) => return None,
                 Err(why) => Err(why),
             };

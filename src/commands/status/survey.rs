@@ -5,7 +5,6 @@ use super::view::View;
 use crate::commands::Failure;
 use crate::commands::machine::{Machine, NoGpus};
 use crate::control::registry::{self, Entry};
-use crate::exit::Exit;
 use crate::gpu::{GpuSelector, Nvml, Selection};
 use crate::process::Processes;
 use crate::report::Snapshot;
@@ -82,10 +81,7 @@ fn keep_balloon(snapshot: &mut Snapshot, entries: &[Entry], text: &str) -> Resul
     let (name, pid) = match registry::find(entries, text) {
         Ok(entry) => (entry.name.as_str(), entry.registration.as_ref().map(|registration| registration.pid)),
         Err(_) if snapshot.balloons.iter().any(|balloon| balloon.name == text) => (text, text.parse().ok()),
-        Err(error) => {
-            let failure = Failure::new(Exit::NoSuchBalloon, error);
-            return Err(failure.hint("`gpu-balloon status` lists the balloons"));
-        }
+        Err(error) => return Err(error.into()),
     };
     snapshot.balloons.retain(|balloon| balloon.name == name && (pid.is_none() || balloon.pid == pid));
     let parts = || snapshot.balloons.iter().flat_map(|balloon| &balloon.parts);

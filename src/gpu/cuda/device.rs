@@ -38,6 +38,12 @@ pub struct Device {
     pub uuid: GpuUuid,
 }
 
+impl fmt::Debug for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Device").field("ordinal", &self.ordinal).field("uuid", &self.uuid).finish_non_exhaustive()
+    }
+}
+
 impl Device {
     pub(super) fn open(driver: &'static Driver, ordinal: c_int) -> Result<Self, CallError> {
         let mut device = 0;

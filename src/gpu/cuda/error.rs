@@ -12,6 +12,10 @@ const DEVICE_UNAVAILABLE: c_int = 46;
 
 /// No code of CUDA's, which are all positive.
 const NOT_CUDA: c_int = -1;
+
+/// Stands for the call where NVML was asked.
+const NVML: &str = "NVML";
+
 /// Why the driver cannot be used at all.
 #[derive(Debug, thiserror::Error)]
 pub enum DriverError {
@@ -41,7 +45,12 @@ impl CallError {
 
     /// A question that CUDA answers only with a context, and that NVML failed to answer.
     pub(in crate::gpu) fn of_nvml(error: String) -> Self {
-        Self { call: "NVML", error: CudaError { code: NOT_CUDA, name: error } }
+        Self { call: NVML, error: CudaError { code: NOT_CUDA, name: error } }
+    }
+
+    /// Whether NVML is what failed.
+    pub fn is_of_nvml(&self) -> bool {
+        self.call == NVML
     }
 }
 
@@ -53,6 +62,15 @@ pub struct CudaError {
 }
 
 impl CudaError {
+    /// `named` is what the driver calls the code, if it knows it. The toolkit's stub does not even know its own.
+    pub(super) fn new(code: c_int, named: Option<String>) -> Self {
+        let unnamed = || match code == CUresult::CUDA_ERROR_STUB_LIBRARY as c_int {
+            true => "CUDA_ERROR_STUB_LIBRARY".to_owned(),
+            false => format!("CUDA error {code}"),
+        };
+        Self { code, name: named.unwrap_or_else(unnamed) }
+    }
+
     pub fn is_out_of_memory(&self) -> bool {
         self.is(CUresult::CUDA_ERROR_OUT_OF_MEMORY)
     }

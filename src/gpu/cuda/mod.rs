@@ -85,13 +85,10 @@ impl Driver {
         let mut name = ptr::null();
         // SAFETY: the pointer is to a live pointer; the name is a static string of the driver.
         let result = unsafe { (self.functions.error_name)(code, &raw mut name) };
-        let name = if result == CUresult::CUDA_SUCCESS as c_int && !name.is_null() {
-            // SAFETY: on success the driver returns a NUL-terminated string that it never frees.
-            unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned()
-        } else {
-            format!("CUDA error {code}")
-        };
-        Err(CallError { call, error: CudaError { code, name } })
+        let is_named = result == CUresult::CUDA_SUCCESS as c_int && !name.is_null();
+        // SAFETY: on success the driver returns a NUL-terminated string that it never frees.
+        let name = is_named.then(|| unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned());
+        Err(CallError { call, error: CudaError::new(code, name) })
     }
 }
 

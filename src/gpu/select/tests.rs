@@ -60,7 +60,7 @@ fn any_leaves_the_choice_to_the_memory() {
 #[test]
 fn what_is_refused_says_why_and_what_is_visible() {
     let table = [
-        (None, "4", "GPU 4 in `4` is not visible; visible are 0,1,2,3"),
+        (None, "4", "GPU 4 is not visible; visible are 0,1,2,3"),
         (None, "2-9", "GPU 4 in `2-9` is not visible"),
         (None, "0-4294967295", "GPU 4 in `0-4294967295` is not visible"),
         (Some("3,2"), "2", "visible are 0,1 (CUDA_VISIBLE_DEVICES=3,2); nvidia-smi's GPU 2 is `1` here"),

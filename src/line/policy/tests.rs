@@ -28,12 +28,12 @@ pub fn any(wants: &[u64], among: &[u8]) -> Request {
 }
 
 pub fn ticket(number: u64, stage: Stage, request: Request) -> Ticket {
-    Ticket { number, stage, request, claims: Vec::new() }
+    Wish { stage, request, margin: ByteSize::ZERO }.numbered(number)
 }
 
 pub fn admitted(number: u64, claims: &[(u8, u64)]) -> Ticket {
     let claims: Vec<_> = claims.iter().map(|&(number, bytes)| (gpu(number), size(bytes))).collect();
-    Ticket { number, stage: Stage::Admitted, request: Request::These(Vec::new()), claims }
+    Ticket { claims, ..ticket(number, Stage::Admitted, Request::These(Vec::new())) }
 }
 
 /// What is granted, with GPUs and bytes as small numbers.
@@ -161,4 +161,15 @@ fn what_was_claimed_while_free_was_read_counts() {
     let worst = at_worst(&earlier, &later);
     let claims = |on| worst.iter().map(|ticket| ticket.claim_on(gpu(on)).bytes()).collect::<Vec<_>>();
     assert_eq!((claims(0), claims(1)), (vec![6, 3, 0, 1], vec![0, 2, 0, 0]));
+}
+
+#[test]
+fn beside_others_there_is_room_for_contexts_of_unknown_cost() {
+    let with_margin = |number, stage, bytes| Ticket { margin: size(2), ..ticket(number, stage, these(&[(0, bytes)])) };
+    assert_eq!(granted(&[with_margin(1, Waiting, 8)], &[8]), [(1, vec![(0, 10)])], "alone, an attempt may find out");
+    let claimed = |free| granted(&[admitted(1, &[(0, 10)]), with_margin(2, Waiting, 8)], &[free]);
+    assert_eq!((claimed(19), claimed(20)), (vec![], vec![(2, vec![(0, 10)])]));
+    let blocked = Ticket { margin: size(2), ..ticket(1, Waiting, these(&[(0, 8), (1, 1)])) };
+    let behind = |free| granted(&[blocked.clone(), with_margin(2, Waiting, 8)], &[free, 0]);
+    assert_eq!((behind(19), behind(20)), (vec![], vec![(2, vec![(0, 10)])]));
 }

@@ -1,7 +1,13 @@
 //! What the tests stand on: a machine of simulated GPUs with a runtime directory of its own, and the program on it.
 
+mod background;
+mod compiler;
+mod holders;
+mod job;
 mod process;
+mod session;
 mod terminal;
+mod users;
 
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -10,8 +16,14 @@ use std::process::Command;
 use gpu_sim::{Builder, Sandbox};
 use tempfile::TempDir;
 
+pub use background::Background;
+pub use compiler::compile;
+pub use holders::CONTEXT;
+pub use job::pid_of;
 pub use process::{DEADLINE, Ended, Running};
+pub use session::Session;
 pub use terminal::Terminal;
+pub use users::{NOBODY, skipped, unprivileged};
 
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_gpu-balloon");
@@ -41,6 +53,15 @@ impl Machine {
     /// Where holders are registered.
     pub fn registry(&self) -> PathBuf {
         self.runtime().join("gpu-balloon")
+    }
+
+    /// The files of the holders that are registered; the line of those who wait lies beside them and stays.
+    pub fn registered(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.registry()).expect("a registry");
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.filter(|name| name != "line").collect();
+        names.sort_unstable();
+        names
     }
 
     /// Any command on the machine.

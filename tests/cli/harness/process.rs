@@ -64,13 +64,19 @@ impl Running {
     /// Starts it with all three streams as pipes.
     #[track_caller]
     pub fn start(command: &mut Command) -> Self {
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+        Self::start_with(command, |command| command)
+    }
+
+    /// Starts it with those streams as pipes that `redirect` gives no other way.
+    #[track_caller]
+    pub fn start_with(command: &mut Command, redirect: impl FnOnce(&mut Command) -> &mut Command) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = redirect(command).spawn().expect("it starts");
         let (tell, lines) = channel();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
-        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
-        let stderr = child.stderr.take().unwrap();
-        let stderr = Some(std::thread::spawn(move || read_all(stderr)));
+        if let Some(stdout) = child.stdout.take().map(BufReader::new) {
+            std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
+        }
+        let stderr = child.stderr.take().map(|stderr| std::thread::spawn(move || read_all(stderr)));
         Self { stdin: child.stdin.take(), child, lines, seen: Vec::new(), stderr }
     }
 
@@ -92,6 +98,13 @@ impl Running {
                 panic!("no line, it ended with {}: {}", ended.code(), ended.stderr)
             }
         }
+    }
+
+    /// The next line, if there is one within this time.
+    pub fn line_within(&mut self, time: Duration) -> Option<String> {
+        let line = self.lines.recv_timeout(time).ok()?;
+        self.seen.push(line.clone());
+        Some(line)
     }
 
     /// Whether it has said nothing since, and runs.

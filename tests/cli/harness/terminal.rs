@@ -1,188 +1,50 @@
-//! A terminal under test: what a person would type and see.
+//! A terminal for a process under test, and what appears on it.
 
-use std::fs::File;
-use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::process::{Child, Command, ExitStatus};
-use std::sync::{Arc, Condvar, Mutex};
+use std::fs::{File, OpenOptions};
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::process::Stdio;
 use std::thread::JoinHandle;
-use std::time::Instant;
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-use super::DEADLINE;
-
-/// A terminal, and the session on it, which ends with the value.
+/// A terminal of chosen width.
 pub struct Terminal {
-    keyboard: Option<OwnedFd>,
-    screen: Arc<Screen>,
-    reader: Option<Reader>,
-    session: Child,
-}
-
-/// Shows what comes. It has to let go of the terminal before that can hang up.
-struct Reader {
-    stop: Arc<OwnedFd>,
-    thread: JoinHandle<()>,
-}
-
-#[derive(Default)]
-struct Screen {
-    shown: Mutex<Shown>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct Shown {
-    text: String,
-    /// How much of it has been expected.
-    seen: usize,
-    is_gone: bool,
+    /// The process's side. Closed before the output is read to its end.
+    side: File,
+    output: JoinHandle<String>,
 }
 
 impl Terminal {
-    /// Starts `command` as the leader of a session on a new terminal, with its standard streams there unless it says
-    /// otherwise by `streams`.
-    #[track_caller]
-    pub fn start(command: &Command, streams: impl FnOnce(&mut Command)) -> Self {
-        let keyboard = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
-        grantpt(&keyboard).unwrap();
-        unlockpt(&keyboard).unwrap();
-        let name = ptsname(&keyboard, Vec::new()).unwrap();
-        let end = File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
-        tcsetwinsize(&end, Winsize { ws_row: 24, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
-        // Makes its standard input the controlling terminal of a new session, then becomes the command.
-        let mut leader = Command::new("setsid");
-        leader.arg("--ctty").arg(command.get_program()).args(command.get_args()).env("TERM", "dumb");
-        for (name, value) in command.get_envs() {
-            match value {
-                Some(value) => leader.env(name, value),
-                None => leader.env_remove(name),
-            };
-        }
-        leader.stdin(end.try_clone().unwrap()).stdout(end.try_clone().unwrap()).stderr(end);
-        streams(&mut leader);
-        let session = leader.spawn().unwrap();
-        drop(leader);
-        let screen = Arc::new(Screen::default());
-        let reader = Reader::start(File::from(keyboard.try_clone().unwrap()), Arc::clone(&screen));
-        Self { keyboard: Some(keyboard), screen, reader: Some(reader), session }
+    pub fn new(columns: u16) -> Self {
+        let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
+        grantpt(&controller).and_then(|()| unlockpt(&controller)).expect("a terminal");
+        let size = Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&controller, size).expect("a terminal has a size");
+        let path = ptsname(&controller, Vec::new()).expect("a terminal has a name").into_string().expect("ASCII");
+        let side = OpenOptions::new().read(true).write(true).open(path).expect("its other side opens");
+        Self { side, output: std::thread::spawn(move || read_all(controller)) }
     }
 
-    /// A shell with job control, whose prompt is `$ `, on `machine`'s environment.
-    #[track_caller]
-    pub fn shell(command: &Command) -> Self {
-        let mut bash = Command::new("bash");
-        bash.args(["--norc", "--noprofile", "-i"])
-            .envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        bash.env("PS1", "$ ");
-        let mut shell = Self::start(&bash, |_| {});
-        shell.expect("$ ");
-        shell
+    /// For one of the process's streams.
+    pub fn stdio(&self) -> Stdio {
+        self.side.try_clone().expect("a descriptor is left").into()
     }
 
-    pub fn pid(&self) -> u32 {
-        self.session.id()
-    }
-
-    pub fn types(&mut self, text: &str) {
-        let keyboard = self.keyboard.as_ref().expect("the terminal is there");
-        let mut keyboard = File::from(keyboard.try_clone().unwrap());
-        keyboard.write_all(text.as_bytes()).unwrap();
-    }
-
-    /// Waits until `text` is on the screen, behind what was expected last.
-    #[track_caller]
-    pub fn expect(&mut self, text: &str) {
-        let deadline = Instant::now() + DEADLINE;
-        let mut shown = self.screen.shown.lock().unwrap();
-        loop {
-            if let Some(at) = shown.text[shown.seen..].find(text) {
-                shown.seen += at + text.len();
-                return;
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            assert!(
-                !left.is_zero() && !shown.is_gone,
-                "no `{text}` after `{}`: {}",
-                &shown.text[..shown.seen],
-                &shown.text[shown.seen..]
-            );
-            shown = self.screen.changed.wait_timeout(shown, left).unwrap().0;
-        }
-    }
-
-    /// What is on the screen behind what was expected last.
-    pub fn rest(&self) -> String {
-        let shown = self.screen.shown.lock().unwrap();
-        shown.text[shown.seen..].to_owned()
-    }
-
-    pub fn resize(&self, columns: u16) {
-        let keyboard = self.keyboard.as_ref().expect("the terminal is there").as_fd();
-        tcsetwinsize(keyboard, Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
-    }
-
-    /// Takes the terminal away, as a lost connection does.
-    pub fn hang_up(&mut self) {
-        self.keyboard = None;
-        if let Some(reader) = self.reader.take() {
-            rustix::io::write(&*reader.stop, &1_u64.to_ne_bytes()).unwrap();
-            reader.thread.join().unwrap();
-        }
-    }
-
-    /// Waits for the end of the session's leader.
-    #[track_caller]
-    pub fn wait(&mut self) -> ExitStatus {
-        let pidfd = pidfd_open(Pid::from_child(&self.session), PidfdFlags::empty()).unwrap();
-        let timeout = Timespec { tv_sec: DEADLINE.as_secs().cast_signed(), tv_nsec: 0 };
-        let ended = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout));
-        assert_eq!(ended, Ok(1), "it does not end: {}", self.rest());
-        self.session.wait().unwrap()
+    /// All that appeared, once every process on it has ended.
+    pub fn output(self) -> String {
+        drop(self.side);
+        self.output.join().expect("it is read")
     }
 }
 
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        self.hang_up();
-        let _ = self.session.kill();
-        let _ = self.session.wait();
+/// Until the last process closes the other side, which reads as an error.
+fn read_all(controller: OwnedFd) -> String {
+    let mut controller = File::from(controller);
+    let (mut text, mut buffer) = (Vec::new(), [0; 4096]);
+    while let Ok(count @ 1..) = controller.read(&mut buffer) {
+        text.extend_from_slice(&buffer[..count]);
     }
-}
-
-impl Reader {
-    fn start(mut terminal: File, screen: Arc<Screen>) -> Self {
-        let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC).unwrap());
-        let stopped = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || {
-            let mut part = [0; 1024];
-            loop {
-                let mut polled = [PollFd::new(&terminal, PollFlags::IN), PollFd::new(&stopped, PollFlags::IN)];
-                poll(&mut polled, None).unwrap();
-                if !polled[1].revents().is_empty() {
-                    return;
-                }
-                // An error says that nobody has the terminal open any more.
-                let Ok(length @ 1..) = terminal.read(&mut part) else { return screen.go() };
-                screen.show(&part[..length]);
-            }
-        });
-        Self { stop, thread }
-    }
-}
-
-impl Screen {
-    fn show(&self, part: &[u8]) {
-        self.shown.lock().unwrap().text.push_str(&String::from_utf8_lossy(part));
-        self.changed.notify_all();
-    }
-
-    fn go(&self) {
-        self.shown.lock().unwrap().is_gone = true;
-        self.changed.notify_all();
-    }
+    String::from_utf8_lossy(&text).into_owned()
 }

@@ -11,12 +11,12 @@ fn it_takes_what_is_free_and_grows_to_the_whole() {
     let id = job.must("alloc 4GB");
     let mut greedy = Running::start(&mut machine.program("hold --reserve 20GB --greedy --name grows"));
     let pid = greedy.pid();
-    machine.wait_for("it takes what there is", |state| state.used_by(0, pid) == 9 * GB);
+    machine.wait_for("it takes what there is", |state| state.used_by(0, pid) == 10 * GB - 2 * CONTEXT);
     let seen = balloon(&machine, pid).unwrap();
     assert_eq!(seen["gpus"][0]["target_bytes"], 20 * GB);
     assert_eq!(seen["gpus"][0]["is_inflated"], false);
     job.must(&format!("free {id}"));
-    machine.wait_for("it grows", |state| state.used_by(0, pid) == 13 * GB);
+    machine.wait_for("it grows", |state| state.used_by(0, pid) == 14 * GB - 2 * CONTEXT);
     assert!(greedy.is_silent());
     drop(job);
     let time = time_to_ready(&mut greedy, || drop(hog));
@@ -33,7 +33,7 @@ fn two_that_want_both_gpus_finish_one_after_the_other() {
     let mut pair = [(); 2].map(|()| {
         let greedy = Running::start(&mut machine.program(line));
         let pid = greedy.pid();
-        until("it is in line", || balloon(&machine, pid).is_some_and(|balloon| balloon["place_in_line"].is_u64()));
+        until("it is in line", || balloon(&machine, pid).is_some_and(|balloon| balloon["state"] == "waiting"));
         greedy
     });
     let [first, second] = &mut pair;
@@ -56,7 +56,7 @@ fn at_the_deadline_everything_is_given_back_or_kept_by_best_effort() {
     assert_eq!((machine.used(0), machine.used(1)), (10 * GB + CONTEXT, 0));
     let mut kept =
         Running::start(&mut machine.program("hold --gpu 0,1 --reserve 20GB --greedy --wait=1s --best-effort"));
-    assert!(kept.line().ends_with(&format!("held={}", 33 * GB)));
+    assert!(kept.line().ends_with(&format!("held={}", 34 * GB - 2 * CONTEXT)));
     kept.signal(Signal::TERM);
     kept.wait().exits(0).says(&["holding less than asked: GPU 0: 20.0 GB wanted", "released 33.0 GB"]);
     line_is_empty(&machine);

@@ -10,6 +10,9 @@ use crate::parse::{Cost, bytes, compute_mode, cost, cuda_version, duration, faul
 use gpu_sim::{ComputeMode, Fault};
 
 /// Runs a command on a machine with simulated NVIDIA GPUs
+///
+/// Without --dir or --shared the machine goes when the command and all that it left behind have ended. On a machine
+/// already (GPU_SIM_DIR names it), the command joins that one, and what would shape a new one has no effect.
 #[derive(Debug, Parser)]
 #[command(name = "gpu-sim", version, args_conflicts_with_subcommands = true)]
 pub struct Cli {
@@ -143,4 +146,7 @@ pub struct Show {
     /// The machine; without it, the one that the environment names, else the one in cargo's target folder
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+    /// And which functions this process has called how often, also after its end
+    #[arg(long, value_name = "PID")]
+    pub calls: Option<u32>,
 }

@@ -47,7 +47,16 @@ functions! {
     set_current c"cuCtxSetCurrent" c"cuCtxSetCurrent" 4000 (*mut c_void);
     info c"cuMemGetInfo_v2" c"cuMemGetInfo" 3020 (*mut usize, *mut usize);
     alloc c"cuMemAlloc_v2" c"cuMemAlloc" 3020 (*mut u64, usize);
+    alloc_pitch c"cuMemAllocPitch_v2" c"cuMemAllocPitch" 3020 (*mut u64, *mut usize, usize, usize, c_uint);
+    alloc_managed c"cuMemAllocManaged" c"cuMemAllocManaged" 6000 (*mut u64, usize, c_uint);
     free c"cuMemFree_v2" c"cuMemFree" 3020 (u64);
+    alloc_async c"cuMemAllocAsync" c"cuMemAllocAsync" 11020 (*mut u64, usize, *mut c_void);
+    free_async c"cuMemFreeAsync" c"cuMemFreeAsync" 11020 (u64, *mut c_void);
+    synchronize c"cuCtxSynchronize" c"cuCtxSynchronize" 2000 ();
+    create c"cuMemCreate" c"cuMemCreate" 10020 (*mut u64, usize, *const Properties, u64);
+    release_memory c"cuMemRelease" c"cuMemRelease" 10020 (u64);
+    export c"cuMemExportToShareableHandle" c"cuMemExportToShareableHandle" 10020 (*mut c_int, u64, c_uint, u64);
+    import c"cuMemImportFromShareableHandle" c"cuMemImportFromShareableHandle" 10020 (*mut u64, *mut c_void, c_uint);
 }
 
 fn find(library: &Library, lookup: Lookup, symbol: &CStr, base: &CStr, version: c_int) -> anyhow::Result<*mut c_void> {
@@ -70,6 +79,18 @@ fn find(library: &Library, lookup: Lookup, symbol: &CStr, base: &CStr, version: 
         }
     }
 }
+
+/// `CUmemAllocationProp`: pinned memory of a GPU, to be exported as a descriptor.
+#[repr(C)]
+struct Properties {
+    kind: c_uint,
+    handle_types: c_uint,
+    location_kind: c_uint,
+    location: c_int,
+    rest: [u64; 2],
+}
+
+const DESCRIPTOR: c_uint = 1;
 
 pub struct Cuda(Functions);
 
@@ -125,6 +146,71 @@ impl Cuda {
         // SAFETY: the pointer is live.
         check(unsafe { (self.0.alloc)(&raw mut address, size as usize) })?;
         Ok(address)
+    }
+
+    /// Rows of `width` bytes.
+    pub fn allocate_pitched(&self, width: u64, height: u64) -> Result<u64> {
+        let (mut address, mut pitch) = (0, 0);
+        // SAFETY: both pointers are live.
+        check(unsafe { (self.0.alloc_pitch)(&raw mut address, &raw mut pitch, width as usize, height as usize, 4) })?;
+        Ok(address)
+    }
+
+    pub fn allocate_managed(&self, size: u64) -> Result<u64> {
+        let mut address = 0;
+        // SAFETY: the pointer is live.
+        check(unsafe { (self.0.alloc_managed)(&raw mut address, size as usize, 1) })?;
+        Ok(address)
+    }
+
+    /// From the current pool, on the default stream.
+    pub fn allocate_async(&self, size: u64) -> Result<u64> {
+        let mut address = 0;
+        // SAFETY: the pointer is live.
+        check(unsafe { (self.0.alloc_async)(&raw mut address, size as usize, ptr::null_mut()) })?;
+        Ok(address)
+    }
+
+    pub fn free_async(&self, address: u64) -> Result<()> {
+        // SAFETY: the driver refuses what is not an allocation.
+        check(unsafe { (self.0.free_async)(address, ptr::null_mut()) })
+    }
+
+    pub fn synchronize(&self) -> Result<()> {
+        // SAFETY: the call takes nothing.
+        check(unsafe { (self.0.synchronize)() })
+    }
+
+    /// Physical memory without an address.
+    pub fn create(&self, ordinal: c_int, size: u64) -> Result<u64> {
+        let properties =
+            Properties { kind: 1, handle_types: DESCRIPTOR, location_kind: 1, location: ordinal, rest: [0; 2] };
+        let mut handle = 0;
+        // SAFETY: both pointers are live.
+        check(unsafe { (self.0.create)(&raw mut handle, size as usize, &raw const properties, 0) })?;
+        Ok(handle)
+    }
+
+    pub fn release_memory(&self, handle: u64) -> Result<()> {
+        // SAFETY: the driver refuses what is not a handle.
+        check(unsafe { (self.0.release_memory)(handle) })
+    }
+
+    /// A descriptor of physical memory; the caller's to close.
+    pub fn export(&self, handle: u64) -> Result<c_int> {
+        let mut descriptor = -1;
+        // SAFETY: the pointer is to what the kind of handle demands.
+        check(unsafe { (self.0.export)(&raw mut descriptor, handle, DESCRIPTOR, 0) })?;
+        Ok(descriptor)
+    }
+
+    pub fn import(&self, descriptor: c_int) -> Result<u64> {
+        let mut handle = 0;
+        // SAFETY: the pointer is live; the descriptor is passed as a number.
+        check(unsafe {
+            (self.0.import)(&raw mut handle, ptr::without_provenance_mut(descriptor as usize), DESCRIPTOR)
+        })?;
+        Ok(handle)
     }
 
     pub fn free(&self, address: u64) -> Result<()> {

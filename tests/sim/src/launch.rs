@@ -73,7 +73,7 @@ pub fn shared() -> Option<PathBuf> {
 
 /// The machine on which this process already is.
 pub fn inherited() -> Option<PathBuf> {
-    env::var_os("GPU_SIM_DIR").map(PathBuf::from).filter(|directory| Sandbox::open(directory).is_ok())
+    env::var_os(gpu_sim::DIRECTORY).map(PathBuf::from).filter(|directory| Sandbox::open(directory).is_ok())
 }
 
 fn join_or_make(directory: &Path, builder: impl FnOnce() -> Builder) -> io::Result<Sandbox> {

@@ -26,7 +26,9 @@ mod parts;
 mod sandbox;
 
 pub use builder::Builder;
-pub use gpu_sim_state::{ComputeMode, Event, Family, Fault, GRANULARITY, GpuConfig, Machine, Mark, Seen, State};
+pub use gpu_sim_state::{
+    ComputeMode, DIRECTORY, Event, Family, Fault, GRANULARITY, GpuConfig, Machine, Mark, Seen, State,
+};
 pub use libraries::Variant;
 pub use parts::{Hog, Occupant, Script, Thief};
 pub use sandbox::{Sandbox, program};

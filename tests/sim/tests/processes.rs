@@ -2,7 +2,6 @@
 #![expect(unsafe_code, reason = "calls into the driver and the system")]
 
 use std::os::unix::process::ExitStatusExt as _;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use gpu_sim::{ComputeMode, Family, Fault, GB, MB, Sandbox, Script};
@@ -147,7 +146,8 @@ fn a_job_finds_the_driver_by_every_way_there_is() {
 fn drivers_can_be_old_or_absent_or_a_stub() {
     let says = |sandbox: &Sandbox| {
         let mut command = sandbox.command(gpu_sim::program());
-        let output = command.arg("client").stdin(std::process::Stdio::null()).output().unwrap();
+        let output =
+            command.arg("client").env("RUST_BACKTRACE", "0").stdin(std::process::Stdio::null()).output().unwrap();
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
     let without = Sandbox::builder().without_symbol("cuMemAlloc_v2").build();
@@ -162,6 +162,40 @@ fn drivers_can_be_old_or_absent_or_a_stub() {
 }
 
 #[test]
+fn exported_memory_lives_while_any_process_holds_it() {
+    let sandbox = Sandbox::builder().gpus(1).build();
+    let (mut first, mut second) = (sandbox.client(), sandbox.client());
+    first.must("create 0 1GB");
+    let descriptor = first.must("export 0");
+    second.must(&format!("import {} {descriptor}", first.pid()));
+    assert_eq!(sandbox.used(0), GB);
+    let (one, other) = (first.pid(), second.pid());
+    assert_eq!((sandbox.used_by(0, one), sandbox.used_by(0, other)), (GB, 0));
+    let mark = sandbox.mark(0);
+    kill(one);
+    sandbox.wait_for("the second to inherit", |machine| machine.used_by(0, other) == GB);
+    assert_eq!(sandbox.extremes(&mark, |_| true).0, GB);
+    second.must("free 0");
+    assert_eq!(sandbox.used(0), 0);
+}
+
+#[test]
+fn every_kind_of_memory_counts() {
+    let sandbox = Sandbox::builder().gpus(1).context(0).build();
+    let mut job = sandbox.client();
+    job.must("ctx 0");
+    let kinds = [("alloc 4MB", 4), ("managed 4MB", 4), ("pitch 1000B 4096", 4), ("async 4MB", 32), ("create 0 4MB", 4)];
+    for (request, megabytes) in kinds {
+        let id = job.must(request);
+        assert_eq!(sandbox.used(0), megabytes * MB, "{request}");
+        job.must(&format!("free {id}"));
+        job.must("sync");
+        assert_eq!(sandbox.used(0), 0, "{request}");
+        assert_eq!(job.ask(&format!("free {id}")), "error 1 CUDA_ERROR_INVALID_VALUE", "{request}");
+    }
+}
+
+#[test]
 fn a_script_ends_as_told() {
     let sandbox = Sandbox::builder().build();
     let mut job = sandbox.client();
@@ -170,5 +204,5 @@ fn a_script_ends_as_told() {
     let mut job = sandbox.client();
     assert_eq!(job.ask("crash"), "");
     assert_eq!(job.end().signal(), Some(libc::SIGABRT));
-    assert_eq!(sandbox.gpu_count.load(Relaxed), 2);
+    assert_eq!(sandbox.number_of_gpus(), 2);
 }

@@ -211,7 +211,7 @@ impl Machine {
         for ticket in earlier {
             let wanted = match grants.get(&ticket.number) {
                 Some(granted) if ticket.stage != Growing => granted.clone(),
-                _ => ticket.request.reserved(),
+                _ => ticket.reserved(),
             };
             for (gpu, size) in wanted.into_iter().filter(|(gpu, _)| grant.iter().any(|(granted, _)| granted == gpu)) {
                 take(gpu, size);

@@ -42,8 +42,8 @@ macro_rules! api {
             #[unsafe(no_mangle)]
             pub extern "C" fn $name $arguments -> ::std::ffi::c_int {
                 static FUNCTION: ::gpu_sim_state::Function = ::gpu_sim_state::Function::new(stringify!($name));
-                let body = |$with: $crate::driver::$level::Given<'_>| -> $crate::abi::Result { $body };
-                $crate::errors::code($crate::driver::$level::call(&FUNCTION, ::gpu_sim_state::Family::$family, body))
+                let body = |$with: $crate::entry::$level::Given<'_>| -> $crate::abi::Result { $body };
+                $crate::errors::code($crate::entry::$level::call(&FUNCTION, ::gpu_sim_state::Family::$family, body))
             }
         )+
     };

@@ -208,3 +208,53 @@ impl SmallHeap {
         self.by_size.remove(&(size, address));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONTEXT: usize = 1;
+
+    fn pages(arena: &Arena, size: u64) -> u64 {
+        match arena.room_for(size, CONTEXT) {
+            Room::There => 0,
+            Room::Pages(bytes) => bytes,
+        }
+    }
+
+    #[test]
+    fn a_page_of_small_allocations_is_given_back_with_the_last_of_them() {
+        let mut arena = Arena::new(0);
+        assert_eq!(pages(&arena, 1), GRANULARITY);
+        let first = arena.place(1, CONTEXT, Kind::Linear);
+        assert_eq!(pages(&arena, 1000), 0);
+        let second = arena.place(1000, CONTEXT, Kind::Linear);
+        assert_eq!(second, first + SMALL_STEP);
+        assert_eq!(arena.remove(first).map(|(_, freed)| freed), Some(0));
+        assert_eq!(arena.place(512, CONTEXT, Kind::Linear), first);
+        assert_eq!(arena.remove(second).map(|(_, freed)| freed), Some(0));
+        assert_eq!(arena.remove(first).map(|(_, freed)| freed), Some(GRANULARITY));
+        assert!(arena.remove(first).is_none());
+    }
+
+    #[test]
+    fn a_full_page_makes_a_new_one_necessary() {
+        let mut arena = Arena::new(0);
+        let size = OWN_PAGES - SMALL_STEP;
+        let (one, other) = (arena.place(size, CONTEXT, Kind::Linear), arena.place(size, CONTEXT, Kind::Linear));
+        assert_eq!(one / GRANULARITY, other / GRANULARITY);
+        assert_eq!(pages(&arena, 4 * SMALL_STEP), GRANULARITY);
+        assert_eq!(pages(&arena, SMALL_STEP), 0);
+    }
+
+    #[test]
+    fn addresses_inside_belong_to_the_allocation() {
+        let mut arena = Arena::new(3);
+        let address = arena.place(3 << 20, CONTEXT, Kind::Managed);
+        assert_eq!(Arena::gpu_of(address), Some(3));
+        assert_eq!(arena.around(address + (3 << 20) - 1).map(|found| found.address), Some(address));
+        assert!(arena.around(address + (3 << 20)).is_none());
+        assert_eq!(arena.remove_context(CONTEXT), 4 << 20);
+        assert!(arena.around(address).is_none());
+    }
+}

@@ -32,7 +32,11 @@ fn copy(driver: &Driver, to: u64, from: u64, size: usize) -> Result {
     if size == 0 {
         return Ok(());
     }
-    if let (Place::Bytes(to), Place::Bytes(from)) = (place(driver, to, size)?, place(driver, from, size)?) {
+    let (target, source) = (place(driver, to, size)?, place(driver, from, size)?);
+    if memory::is_device(to) && !backing::may_keep(size) {
+        return Ok(());
+    }
+    if let (Place::Bytes(to), Place::Bytes(from)) = (target, source) {
         // SAFETY: device memory was looked up; host memory is the caller's for this size, as the call demands.
         unsafe { ptr::copy(from, to, size) };
     }
@@ -40,13 +44,18 @@ fn copy(driver: &Driver, to: u64, from: u64, size: usize) -> Result {
 }
 
 fn fill<const N: usize>(driver: &Driver, to: u64, value: [u8; N], count: usize) -> Result {
-    if to % N as u64 != 0 {
+    if !to.is_multiple_of(N as u64) {
         return Err(CudaError::INVALID_VALUE);
     }
-    if count == 0 {
+    let size = count.checked_mul(N).ok_or(CudaError::INVALID_VALUE)?;
+    if size == 0 {
         return Ok(());
     }
-    if let Place::Bytes(to) = place(driver, to, count * N)? {
+    let target = place(driver, to, size)?;
+    if value == [0; N] && memory::is_device(to) {
+        backing::zero(to, size as u64);
+    } else if !memory::is_device(to) || backing::may_keep(size) {
+        let Place::Bytes(to) = target else { return Ok(()) };
         for index in 0..count {
             // SAFETY: as for a copy.
             unsafe { to.add(index * N).cast::<[u8; N]>().write_unaligned(value) };

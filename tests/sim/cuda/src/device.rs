@@ -11,21 +11,21 @@ use crate::errors::CudaError;
 fn attribute(driver: &Driver, gpu: usize, attribute: c_int) -> Result<c_int> {
     let gpu = &driver.state().gpus[gpu];
     Ok(match attribute {
-        1 | 2 | 3 => 1024, // threads of a block, x and y of its size
-        4 => 64,           // z of a block
-        5 => i32::MAX,     // x of a grid
-        6 | 7 => 65535,    // y, z of a grid
-        8 => 48 << 10,     // shared memory of a block
-        9 => 64 << 10,     // constant memory
-        10 => 32,          // warp
-        11 => i32::MAX,    // pitch
-        12 => 65536,       // registers of a block
-        13 => 1_980_000,   // clock rate, kHz
-        14 => 512,         // texture alignment
-        15 => 1,           // gpu overlap
-        16 => 132,         // multiprocessors
-        17 | 18 => 0,      // kernel timeout, integrated
-        19 => 1,           // can map host memory
+        1..=3 => 1024,   // threads of a block, x and y of its size
+        4 => 64,         // z of a block
+        5 => i32::MAX,   // x of a grid
+        6 | 7 => 65535,  // y, z of a grid
+        8 => 48 << 10,   // shared memory of a block
+        9 => 64 << 10,   // constant memory
+        10 => 32,        // warp
+        11 => i32::MAX,  // pitch
+        12 => 65536,     // registers of a block
+        13 => 1_980_000, // clock rate, kHz
+        14 => 512,       // texture alignment
+        15 => 1,         // gpu overlap
+        16 => 132,       // multiprocessors
+        17 | 18 => 0,    // kernel timeout, integrated
+        19 => 1,         // can map host memory
         20 => gpu.compute_mode.load(Relaxed) as c_int,
         21..=30 | 42..=45 | 48 | 52..=69 | 77 => 16384, // textures and surfaces
         31 => 1,                                        // concurrent kernels

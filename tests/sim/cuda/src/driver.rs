@@ -1,4 +1,4 @@
-//! What this process has of the driver, and the ways into it.
+//! What this process has of the driver.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use gpu_sim_state::{ClientKind, Family, Function, Process, State};
+use gpu_sim_state::{Process, State};
 
 use crate::abi::Result;
 use crate::arena::Arena;
@@ -53,17 +53,6 @@ thread_local! {
 /// Locks what no panic can leave half done.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// This process's place in the machine, where the call has been counted and let in.
-fn enter(function: &Function, family: Family) -> Result<&'static Process> {
-    // Without a machine there is no GPU, which only cuInit tells.
-    let process = Process::get(ClientKind::Cuda).map_err(|_| CudaError::NO_DEVICE)?;
-    process.enter(function, family).map_err(CudaError)?;
-    match process.state.is_stub.load(Relaxed) {
-        0 => Ok(process),
-        _ => Err(CudaError::STUB_LIBRARY),
-    }
 }
 
 impl Driver {
@@ -130,41 +119,5 @@ impl Device {
             pool: Mutex::new(default_pool.clone()),
             default_pool,
         }
-    }
-}
-
-/// Calls that need no initialised driver.
-pub(crate) mod always {
-    use super::*;
-
-    pub type Given<'a> = &'static Process;
-
-    pub fn call(function: &Function, family: Family, body: impl FnOnce(Given<'_>) -> Result) -> Result {
-        body(enter(function, family)?)
-    }
-}
-
-/// Calls that need `cuInit`.
-pub(crate) mod driver {
-    use super::*;
-
-    pub type Given<'a> = &'static Driver;
-
-    pub fn call(function: &Function, family: Family, body: impl FnOnce(Given<'_>) -> Result) -> Result {
-        body(Driver::get(enter(function, family)?)?)
-    }
-}
-
-/// Calls that need a current context.
-pub(crate) mod context {
-    use super::*;
-
-    pub type Given<'a> = &'a Arc<Context>;
-
-    pub fn call(function: &Function, family: Family, body: impl FnOnce(Given<'_>) -> Result) -> Result {
-        Driver::get(enter(function, family)?)?;
-        let context = Context::current().ok_or(CudaError::INVALID_CONTEXT)?;
-        context.check()?;
-        body(&context)
     }
 }

@@ -10,6 +10,7 @@ use gpu_sim_state::Process;
 use crate::abi::{Out, Result, Symbol, Text, api};
 use crate::errors::CudaError;
 
+const LEGACY_STREAM: u64 = 1;
 const PER_THREAD_DEFAULT_STREAM: u64 = 2;
 
 /// `CUdriverProcAddressQueryResult`.
@@ -110,33 +111,34 @@ fn find(driver: c_int, name: &str, version: c_int, flags: u64) -> std::result::R
 fn look_up(
     process: &Process,
     name: Text,
-    out: Out<*mut c_void>,
     version: c_int,
     flags: u64,
-    status: Out<c_int>,
-) -> Result<bool> {
-    let out = out.wanted()?;
-    let name = name.get()?.to_str().map_err(|_| CudaError::INVALID_VALUE)?;
+) -> Result<std::result::Result<*mut c_void, c_int>> {
+    if flags & !(LEGACY_STREAM | PER_THREAD_DEFAULT_STREAM) != 0 {
+        return Err(CudaError::INVALID_VALUE);
+    }
     let driver = process.state.cuda_version.load(Relaxed) as c_int;
-    let found = find(driver, name, version, flags);
-    out.put(std::ptr::with_exposed_provenance_mut(found.unwrap_or(0)))?;
-    status.put_if_wanted(found.err().unwrap_or(FOUND));
-    Ok(found.is_ok())
+    let name = name.get()?.to_str().map_err(|_| CudaError::INVALID_VALUE)?;
+    Ok(find(driver, name, version, flags).map(std::ptr::with_exposed_provenance_mut))
 }
 
 api! {
     always Query: cuGetProcAddress (name: Text, out: Out<*mut c_void>, version: c_int, flags: u64) |process| {
-        let nowhere = Out::nowhere();
-        if look_up(process, name, out, version, flags, nowhere)? { Ok(()) } else { Err(CudaError::NOT_FOUND) }
+        let out = out.wanted()?;
+        out.put(look_up(process, name, version, flags)?.map_err(|_| CudaError::NOT_FOUND)?)
     }
 
     always Query: cuGetProcAddress_v2
     (name: Text, out: Out<*mut c_void>, version: c_int, flags: u64, status: Out<c_int>) |process| {
-        look_up(process, name, out, version, flags, status).map(|_| ())
+        let out = out.wanted()?;
+        let found = look_up(process, name, version, flags)?;
+        status.put_if_wanted(found.err().unwrap_or(FOUND));
+        out.put(found.unwrap_or(std::ptr::null_mut()))
     }
 
     always Query: cuGetExportTable (table: Out<*const c_void>, _id: *const c_void) |_| {
+        // What a driver says to a table that it does not know. The runtime library asks for some and ends here.
         table.put(std::ptr::null())?;
-        Err(CudaError::NOT_FOUND)
+        Err(CudaError::INVALID_VALUE)
     }
 }

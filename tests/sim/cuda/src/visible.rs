@@ -9,7 +9,7 @@ use gpu_sim_state::State;
 
 /// Indices into the machine, by ordinal.
 pub(crate) fn gpus(state: &State) -> Vec<usize> {
-    let count = state.gpu_count.load(Relaxed) as usize;
+    let count = state.number_of_gpus();
     let by_bus = std::env::var("CUDA_DEVICE_ORDER").is_ok_and(|order| order == "PCI_BUS_ID");
     let ordered: Vec<usize> = match by_bus {
         true => (0..count).collect(),
@@ -56,4 +56,54 @@ fn by_prefix(entry: &str, uuids: &[String]) -> Option<usize> {
 
 fn digits(uuid: &[u8; 16]) -> String {
     uuid.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Four GPUs whose UUIDs begin `a0`, `a1`, `b0`, `c0`; CUDA numbers them in this order.
+    fn shown(list: &str) -> Vec<usize> {
+        let uuids = ["a0", "a1", "b0", "c0"].map(|start| format!("{start}{}", "1".repeat(30)));
+        listed(list, &[0, 1, 2, 3], &uuids)
+    }
+
+    #[test]
+    fn the_list_is_read_as_a_driver_reads_it() {
+        let whole = "GPU-a1111111-1111-1111-1111-111111111111";
+        let table: [(&str, &[usize]); 28] = [
+            ("", &[]),
+            ("0", &[0]),
+            ("1,0", &[1, 0]),
+            ("0,2,-1,1", &[0, 2]),
+            ("-1", &[]),
+            ("0,7,1", &[0]),
+            ("0, 1", &[0, 1]),
+            ("1 ,0", &[1, 0]),
+            ("\t1", &[1]),
+            ("01", &[1]),
+            ("+1", &[1]),
+            ("-0", &[0]),
+            ("--1", &[]),
+            ("0x1", &[0]),
+            ("1.5,0", &[1, 0]),
+            ("0,,1", &[0]),
+            ("99999999999999999999", &[]),
+            ("NoDevFiles", &[]),
+            ("0,0", &[]),
+            ("0,-1,0", &[0]),
+            (whole, &[1]),
+            ("GPU-A1,GPU-b", &[1, 2]),
+            ("GPU-a", &[]),
+            ("GPU-", &[]),
+            ("gpu-a1", &[]),
+            ("GPU-a1 ,GPU-b0", &[]),
+            ("GPU-b,1", &[2]),
+            ("0,GPU-b", &[0]),
+        ];
+        for (list, gpus) in table {
+            assert_eq!(shown(list), gpus, "{list:?}");
+        }
+        assert_eq!(shown(&format!("{whole} junk,GPU-b")), [1, 2]);
+    }
 }

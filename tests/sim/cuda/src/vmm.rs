@@ -2,15 +2,19 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{c_int, c_uint, c_ulonglong, c_void};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use gpu_sim_state::{GRANULARITY, MAX_GPUS};
+use gpu_sim_state::{GRANULARITY, MAX_GPUS, Share};
 
 use crate::abi::{In, Out, Result, api};
 use crate::arena::{ADDRESSES_PER_GPU, Addresses, FIRST_ADDRESS};
 use crate::backing;
+use crate::descriptor;
 use crate::driver::{Driver, lock};
 use crate::errors::CudaError;
+
+/// `CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR`.
+const DESCRIPTOR: c_uint = 1;
 
 /// `CUmemAllocationProp`.
 #[repr(C)]
@@ -39,6 +43,8 @@ pub(crate) struct Physical {
     size: u64,
     properties: Properties,
     driver: &'static Driver,
+    /// Under which other processes can hold it, too.
+    share: OnceLock<Share>,
 }
 
 // SAFETY: the pointer in the properties is never followed.
@@ -48,7 +54,11 @@ unsafe impl Sync for Physical {}
 
 impl Drop for Physical {
     fn drop(&mut self) {
-        self.driver.state().give(self.gpu, self.driver.process.client, self.size);
+        let (state, client) = (self.driver.state(), self.driver.process.client);
+        match self.share.get() {
+            Some(share) => state.leave_share(*share, client),
+            None => state.give(self.gpu, client, self.size),
+        }
     }
 }
 
@@ -88,6 +98,13 @@ impl Vmm {
         self.next_handle += 1;
         self.handles.insert(handle, (physical, 1));
         handle
+    }
+
+    /// The memory of a share that this process already has.
+    fn of_share(&self, share: Share) -> Option<Arc<Physical>> {
+        let named = self.handles.values().map(|(physical, _)| physical);
+        let mapped = self.mappings.values().map(|mapping| &mapping.physical);
+        named.chain(mapped).find(|physical| physical.share.get() == Some(&share)).cloned()
     }
 
     fn around(&self, address: u64) -> Option<(u64, &Mapping)> {
@@ -152,7 +169,7 @@ api! {
         let gpu = driver.device(on_gpu(properties)?)?.gpu;
         driver.present(gpu)?;
         driver.state().take(gpu, driver.process.client, size).map_err(|_| CudaError::OUT_OF_MEMORY)?;
-        let physical = Arc::new(Physical { gpu, size, properties, driver });
+        let physical = Arc::new(Physical { gpu, size, properties, driver, share: OnceLock::new() });
         out.put(lock(&driver.vmm).adopt(physical))
     }
 
@@ -197,7 +214,7 @@ api! {
         let reserved = vmm.reservations.range(..=address).next_back();
         let fits = reserved.is_some_and(|(start, length)| address + size <= start + length);
         let is_free = vmm.around(address).is_none() && vmm.mappings.range(address..address + size).next().is_none();
-        if offset != 0 || flags != 0 || size > physical.size || !fits || !is_free || address % GRANULARITY != 0 {
+        if offset != 0 || flags != 0 || size > physical.size || !fits || !is_free || !address.is_multiple_of(GRANULARITY) {
             return Err(CudaError::INVALID_VALUE);
         }
         vmm.mappings.insert(address, Mapping { size, physical, handle, access: 0 });
@@ -257,7 +274,45 @@ api! {
         out.put(handle)
     }
 
-    driver Other: cuMemExportToShareableHandle | cuMemImportFromShareableHandle | cuMemGetHandleForAddressRange () |_| {
+    driver Other: cuMemExportToShareableHandle
+    (out: Out<c_int>, handle: c_ulonglong, kind: c_uint, flags: c_ulonglong) |driver| {
+        let out = out.wanted()?;
+        let vmm = lock(&driver.vmm);
+        let physical = &vmm.handles.get(&handle).ok_or(CudaError::INVALID_VALUE)?.0;
+        if flags != 0 || kind != DESCRIPTOR || physical.properties.handle_types & DESCRIPTOR == 0 {
+            return Err(CudaError::INVALID_VALUE);
+        }
+        if physical.share.get().is_none() {
+            let share = driver.state().share(physical.gpu, driver.process.client, physical.size);
+            let _ = physical.share.set(share.ok_or(CudaError::OUT_OF_MEMORY)?);
+        }
+        let share = physical.share.get().ok_or(CudaError::OUT_OF_MEMORY)?;
+        out.put(descriptor::of(*share).map_err(|_| CudaError::OPERATING_SYSTEM)?)
+    }
+
+    driver Other: cuMemImportFromShareableHandle (out: Out<c_ulonglong>, from: usize, kind: c_uint) |driver| {
+        let out = out.wanted()?;
+        let share = descriptor::read(from as c_int).filter(|_| kind == DESCRIPTOR).ok_or(CudaError::INVALID_VALUE)?;
+        let mut vmm = lock(&driver.vmm);
+        if let Some(known) = vmm.of_share(share) {
+            return out.put(vmm.adopt(known));
+        }
+        let held = driver.state().hold_share(share, driver.process.client);
+        let (gpu, size) = held.ok_or(CudaError::INVALID_VALUE)?;
+        let location = driver.visible.iter().position(|visible| *visible == gpu).ok_or(CudaError::INVALID_DEVICE)?;
+        let properties = Properties {
+            kind: 1,
+            handle_types: DESCRIPTOR,
+            location_kind: 1,
+            location: location as c_int,
+            windows: std::ptr::null(),
+            flags: [0; 8],
+        };
+        let physical = Physical { gpu, size, properties, driver, share: OnceLock::from(share) };
+        out.put(vmm.adopt(Arc::new(physical)))
+    }
+
+    driver Other: cuMemGetHandleForAddressRange () |_| {
         Err(CudaError::NOT_SUPPORTED)
     }
 }

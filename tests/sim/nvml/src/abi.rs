@@ -38,7 +38,7 @@ impl std::ops::Deref for Gpu {
 
 impl Gpu {
     pub fn all(state: &'static State) -> impl Iterator<Item = Self> {
-        (0..state.gpu_count.load(Relaxed) as usize).map(move |index| Self { state, index })
+        (0..state.number_of_gpus()).map(move |index| Self { state, index })
     }
 
     pub fn present(self) -> Result<Self> {
@@ -63,7 +63,7 @@ pub(crate) fn library(function: &Function) -> Result<&'static State> {
 pub(crate) fn device(function: &Function, handle: Handle) -> Result<Gpu> {
     let state = library(function)?;
     let index = handle.addr().wrapping_sub(1);
-    let known = index < state.gpu_count.load(Relaxed) as usize;
+    let known = index < state.number_of_gpus();
     if known { Gpu { state, index }.present() } else { Err(NvmlError::INVALID_ARGUMENT) }
 }
 

@@ -14,6 +14,9 @@ pub const LAGGING: usize = 256;
 /// Changes of memory that are remembered per GPU.
 pub const TRACED: usize = 1 << 16;
 
+/// Pieces of memory that were exported to other processes.
+pub const MAX_SHARES: usize = 4096;
+
 /// Device memory comes in pages of this size.
 pub const GRANULARITY: u64 = 2 << 20;
 
@@ -35,7 +38,7 @@ pub struct Shared {
     pub(crate) waiters: AtomicU32,
     /// Guards the tables of clients, names and faults.
     pub(crate) registry: RobustLock,
-    pub gpu_count: AtomicU32,
+    pub(crate) gpu_count: AtomicU32,
     /// As `cuDriverGetVersion` gives it.
     pub cuda_version: AtomicU32,
     pub driver_version: Text<80>,
@@ -49,6 +52,8 @@ pub struct Shared {
     pub(crate) clients_used: AtomicU32,
     pub(crate) names_used: AtomicU32,
     pub(crate) faults_used: AtomicU32,
+    pub(crate) shares_used: AtomicU32,
+    pub(crate) shares: [ShareSlot; MAX_SHARES],
     pub(crate) faults: [FaultSlot; MAX_FAULTS],
     pub(crate) names: [Text<64>; MAX_FUNCTIONS],
     pub gpus: [Gpu; MAX_GPUS],
@@ -69,6 +74,17 @@ pub(crate) struct FaultSlot {
     pub first: AtomicU64,
     pub times: AtomicU64,
     pub seen: AtomicU64,
+}
+
+#[repr(C)]
+pub(crate) struct ShareSlot {
+    /// 0: the slot is free.
+    pub bytes: AtomicU64,
+    pub gpu: AtomicU32,
+    /// The client whose count it is in.
+    pub owner: AtomicU32,
+    /// A bit for each client that holds it.
+    pub holders: [AtomicU64; MAX_CLIENTS / 64],
 }
 
 #[repr(C)]

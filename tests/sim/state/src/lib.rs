@@ -16,6 +16,7 @@ mod memory;
 mod names;
 pub mod pointers;
 mod process;
+mod shares;
 mod trace;
 mod wait;
 
@@ -27,6 +28,7 @@ pub use map::State;
 pub use memory::{NoMemory, Seen};
 pub use names::Function;
 pub use process::Process;
+pub use shares::Share;
 pub use trace::{Event, Mark};
 
 /// Names the directory of the sandbox to every process in it.

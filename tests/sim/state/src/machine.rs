@@ -81,6 +81,10 @@ impl Machine {
 }
 
 impl Shared {
+    pub fn number_of_gpus(&self) -> usize {
+        self.gpu_count.load(Relaxed) as usize
+    }
+
     pub fn uuid(&self, gpu: usize) -> [u8; 16] {
         std::array::from_fn(|byte| self.gpus[gpu].uuid[byte].load(Relaxed))
     }

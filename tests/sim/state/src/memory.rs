@@ -150,7 +150,7 @@ impl State {
 
     /// Gives back all that a client holds, and forgets its peaks: its place gets a new owner.
     pub(crate) fn wipe(&self, client: usize) {
-        for gpu in 0..self.gpu_count.load(Relaxed) as usize {
+        for gpu in 0..self.number_of_gpus() {
             let _locked = self.lock(gpu);
             self.clear(gpu, client);
             self.gpus[gpu].peak_by[client].store(0, Relaxed);
@@ -167,7 +167,7 @@ impl State {
     }
 
     /// Takes what dead clients left. The caller holds the GPU's lock.
-    fn bury(&self, gpu: usize) {
+    pub(crate) fn bury(&self, gpu: usize) {
         let state = &self.gpus[gpu];
         for client in 0..self.clients_used.load(Acquire) as usize {
             let on_gpu = state.used_by[client].load(Relaxed) > 0 || state.contexts_of[client].load(Relaxed) > 0;
@@ -178,14 +178,27 @@ impl State {
     }
 
     fn clear(&self, gpu: usize, client: usize) {
+        self.drop_shares(gpu, client);
         if self.gpus[gpu].used_by[client].load(Relaxed) > 0 {
             self.set(gpu, client, 0);
         }
         self.gpus[gpu].contexts_of[client].store(0, Relaxed);
     }
 
+    /// Moves bytes from one client's count to another's; they are in use all the while. The caller holds the GPU's lock.
+    pub(crate) fn pass_on(&self, gpu: usize, from: usize, to: usize, bytes: u64) {
+        let state = &self.gpus[gpu];
+        let (gives, takes) = (state.used_by[from].load(Relaxed), state.used_by[to].load(Relaxed));
+        let used = state.used.load(Relaxed);
+        for (client, holds) in [(to, takes + bytes), (from, gives.saturating_sub(bytes))] {
+            state.used_by[client].store(holds, Relaxed);
+            state.peak_by[client].fetch_max(holds, Relaxed);
+            self.record(state, self.pid_of(client), holds, used);
+        }
+    }
+
     /// The one place where a count changes. The caller holds the GPU's lock.
-    fn set(&self, gpu: usize, client: usize, holds: u64) {
+    pub(crate) fn set(&self, gpu: usize, client: usize, holds: u64) {
         let state = &self.gpus[gpu];
         let before = state.used_by[client].swap(holds, Relaxed);
         let used = state.used.load(Relaxed) - before + holds;
@@ -199,4 +212,39 @@ impl State {
 fn lagging(gpu: &Gpu) -> u64 {
     let now = now_ns();
     gpu.lagging.iter().filter(|free| free.until_ns.load(Relaxed) > now).map(|free| free.bytes.load(Relaxed)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering::Relaxed;
+
+    use crate::{ClientKind, Machine, State};
+
+    const GB: u64 = 1 << 30;
+
+    #[test]
+    fn who_dies_with_the_lock_leaves_a_whole_machine() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = State::create(directory.path(), &Machine::default()).unwrap();
+        let client = state.join(ClientKind::Stand).unwrap();
+        state.take(0, client, GB).unwrap();
+        // SAFETY: the child takes a lock that no other thread holds, and leaves.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let own = State::open(directory.path()).unwrap();
+            let client = own.join(ClientKind::Stand).unwrap();
+            std::mem::forget(own.lock(0));
+            // As if it were killed between the two stores of a change.
+            own.gpus[0].used_by[client.0].store(5 * GB, Relaxed);
+            own.gpus[0].used.store(77 * GB, Relaxed);
+            // SAFETY: leaves without running what is the parent's.
+            unsafe { libc::_exit(0) };
+        }
+        // SAFETY: the child is this process's own.
+        unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+        assert_eq!(state.used(0), GB);
+        assert_eq!(state.processes(0).len(), 1);
+        state.give(0, client, GB);
+        assert_eq!(state.used(0), 0);
+    }
 }

@@ -21,11 +21,6 @@ pub struct In<T, E>(*const T, PhantomData<E>);
 pub struct Text<E>(*const c_char, PhantomData<E>);
 
 impl<T, E: Refusal> Out<T, E> {
-    /// What a caller passes who does not want the value.
-    pub fn nowhere() -> Self {
-        Self(std::ptr::null_mut(), PhantomData)
-    }
-
     pub fn is_null(self) -> bool {
         self.0.is_null()
     }

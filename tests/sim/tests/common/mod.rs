@@ -41,6 +41,7 @@ macro_rules! call {
     ($name:literal $(, $argument:expr)*) => {{
         let (_, library) = $crate::common::machine();
         // SAFETY: the arguments are those of the function.
+        #[allow(clippy::macro_metavars_in_unsafe, reason = "the arguments are plain values")]
         unsafe {
             let symbol = library.get::<*const ()>(concat!($name, "\0")).unwrap();
             $crate::common::invoke!(*symbol $(, $argument)*)
