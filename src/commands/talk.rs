@@ -15,7 +15,8 @@ pub fn say(quiet: bool, what: fmt::Arguments<'_>) {
     }
 }
 
-/// Inflates. Where a person watches, a line tells what it waits for, and a progress bar per GPU how far it is.
+/// Inflates. Where a person watches, a line tells what it waits for, and a progress bar per GPU how far it is. Where the log
+/// tells that, it has the terminal for itself: what is drawn and what is logged would wipe each other out.
 ///
 /// # Errors
 /// As [`Holder::inflate`].
@@ -25,7 +26,10 @@ pub fn inflate(holder: &mut Holder, quiet: bool) -> Result<Vec<Shortfall>, Holde
     }
     let mut bars: Option<ProgressBars> = None;
     let mut waits = WaitingLine::default();
+    let is_logged = tracing::enabled!(tracing::Level::INFO);
     let outcome = holder.inflate(Some(&mut |watched: Watched<'_>| match watched {
+        Watched::Waiting(lack) if is_logged => waits.log(lack),
+        Watched::Inflating(_) if is_logged => {}
         Watched::Waiting(lack) => {
             if let Some(bars) = bars.take() {
                 bars.finish();

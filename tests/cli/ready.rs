@@ -133,7 +133,7 @@ fn seen(columns: u16, options: &str) -> String {
 fn a_person_at_a_terminal_sees_a_bar_per_gpu() {
     for columns in [60, 100] {
         let seen = seen(columns, "");
-        for words in ["GPU 0", "GPU 1", " of    4.0 GB", "4.0 GB of    4.0 GB", "released 8.0 GB: its time is over"] {
+        for words in ["GPU 0", "GPU 1", " of 4.0 GB", "4.0 GB of 4.0 GB", "released 8.0 GB: its time is over"] {
             assert!(seen.contains(words), "no `{words}` in {seen}");
         }
         // More than once: it moves.
@@ -145,6 +145,8 @@ fn a_person_at_a_terminal_sees_a_bar_per_gpu() {
 #[test]
 fn no_bar_is_drawn_for_the_quiet_or_where_nobody_watches() {
     assert_eq!(seen(80, "-q"), "");
+    let logged = seen(80, "-v");
+    assert!(logged.contains("inflated") && !logged.contains("GPU 0"), "what is drawn would wipe out the log: {logged}");
     let machine = Machine::new();
     let mut holder = machine.hold("--reserve 1GB");
     holder.signal(Signal::TERM);
