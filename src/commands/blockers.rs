@@ -14,7 +14,8 @@ const WITHOUT_OWNER: ByteSize = ByteSize::new(1 << 30);
 
 /// A GPU that cannot be had.
 struct Shut {
-    ordinal: u32,
+    /// As its user calls it.
+    name: String,
     uuid: GpuUuid,
     /// What it lacks, where the error itself has no room to tell.
     shortfall: Option<String>,
@@ -28,30 +29,45 @@ pub fn named(error: HolderError) -> Failure {
     if shut.is_empty() {
         return failure;
     }
-    let nvml = Nvml::open();
-    let balloons = balloons();
-    let mut details = Vec::new();
-    for gpu in shut {
-        details.extend(gpu.shortfall.clone());
-        details.extend(nvml.iter().flat_map(|nvml| in_the_way(nvml, &balloons, &gpu)));
-    }
-    details.extend(nvml.err().map(|error| format!("who holds the memory is not known: {error}")));
-    let failure = failure.details(details);
+    let failure = failure.details(told(&shut, Some(std::process::id())));
     match headline {
         Some(headline) => failure.told_as(headline),
         None => failure,
     }
 }
 
+/// The processes that hold the memory of these GPUs, each called as its user calls it; all but `own`.
+pub fn in_the_way(gpus: &[(String, GpuUuid)], own: Option<u32>) -> Vec<String> {
+    let shut = |(name, uuid): &(String, GpuUuid)| Shut { name: name.clone(), uuid: *uuid, shortfall: None };
+    told(&gpus.iter().map(shut).collect::<Vec<_>>(), own)
+}
+
+/// What is told of each GPU: what it lacks, and who is on it.
+fn told(shut: &[Shut], own: Option<u32>) -> Vec<String> {
+    if shut.is_empty() {
+        return Vec::new();
+    }
+    let nvml = Nvml::open();
+    let balloons = balloons();
+    let mut lines = Vec::new();
+    for gpu in shut {
+        lines.extend(gpu.shortfall.clone());
+        lines.extend(nvml.iter().flat_map(|nvml| on_gpu(nvml, &balloons, gpu, own)));
+    }
+    lines.extend(nvml.err().map(|error| format!("who holds the memory is not known: {error}")));
+    lines
+}
+
 fn shut(error: &HolderError) -> Vec<Shut> {
     match error {
         HolderError::NotAvailable(shortfalls) | HolderError::NotInTime { shortfalls, .. } => {
             let line = |short: &Shortfall| (shortfalls.len() > 1).then(|| short.to_string());
-            let of = |short: &Shortfall| Shut { ordinal: short.ordinal, uuid: short.uuid, shortfall: line(short) };
+            let of =
+                |short: &Shortfall| Shut { name: short.ordinal.to_string(), uuid: short.uuid, shortfall: line(short) };
             shortfalls.iter().map(of).collect()
         }
         HolderError::Gpu { gpu, source } if source.error.is_out_of_memory() || source.error.is_unavailable() => {
-            vec![Shut { ordinal: gpu.ordinal, uuid: gpu.uuid, shortfall: None }]
+            vec![Shut { name: gpu.ordinal.to_string(), uuid: gpu.uuid, shortfall: None }]
         }
         _ => Vec::new(),
     }
@@ -75,7 +91,7 @@ fn balloons() -> Vec<Balloon> {
     ask_all(&entries).answers().into_iter().filter_map(|heard| heard.answer.ok()).collect()
 }
 
-fn in_the_way(nvml: &Nvml, balloons: &[Balloon], gpu: &Shut) -> Vec<String> {
+fn on_gpu(nvml: &Nvml, balloons: &[Balloon], gpu: &Shut, own: Option<u32>) -> Vec<String> {
     let Ok(mut processes) = nvml.processes(gpu.uuid) else { return Vec::new() };
     let held = |balloon: &Balloon| {
         let part = balloon.gpus.iter().find(|part| part.uuid == gpu.uuid)?;
@@ -85,15 +101,15 @@ fn in_the_way(nvml: &Nvml, balloons: &[Balloon], gpu: &Shut) -> Vec<String> {
     let unlisted = balloons.iter().filter_map(held).filter(|held| !processes.iter().any(|known| known.pid == held.pid));
     let unlisted: Vec<GpuProcess> = unlisted.collect();
     processes.extend(unlisted);
-    processes.retain(|holder| holder.pid != std::process::id());
+    processes.retain(|holder| Some(holder.pid) != own);
     processes.sort_by_key(|holder| std::cmp::Reverse(holder.used_bytes));
-    let ordinal = gpu.ordinal;
+    let name = &gpu.name;
     let told = processes.iter().map(|holder| {
         let size =
             holder.used_bytes.map_or_else(|| "an unknown size".to_owned(), |bytes| ByteSize::new(bytes).to_string());
         let balloon = balloons.iter().find(|balloon| balloon.pid == holder.pid);
         let balloon = balloon.map(|balloon| format!(" in balloon `{}`", balloon.name)).unwrap_or_default();
-        format!("GPU {ordinal}: pid {} holds {size}{balloon}{}", holder.pid, process::describe(holder.pid))
+        format!("GPU {name}: pid {} holds {size}{balloon}{}", holder.pid, process::describe(holder.pid))
     });
     told.chain(unseen(nvml, &processes, gpu)).collect()
 }
@@ -103,5 +119,5 @@ fn unseen(nvml: &Nvml, processes: &[GpuProcess], gpu: &Shut) -> Option<String> {
     let used = nvml.memory(gpu.uuid).ok()?.used;
     let known = processes.iter().map(|process| process.used_bytes).sum::<Option<u64>>()?;
     let unseen = used.saturating_sub(ByteSize::new(known));
-    (unseen > WITHOUT_OWNER).then(|| format!("GPU {}: {unseen} are held by processes not seen from here", gpu.ordinal))
+    (unseen > WITHOUT_OWNER).then(|| format!("GPU {}: {unseen} are held by processes not seen from here", gpu.name))
 }
