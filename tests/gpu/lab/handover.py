@@ -21,6 +21,8 @@ JOBS = [
     ("cupy", "cupy_job", {}, []),
     ("numba", "numba_job", {}, []),
 ]
+# As `run` has it for the job: some frameworks take memory on every GPU they see.
+ON_ONE_GPU = {"CUDA_VISIBLE_DEVICES": "0"}
 FRAMEWORK_PIECES = 36  # 2.3 GB: a framework's context and libraries take the rest
 PIECES = 48  # 3 GB
 
@@ -159,7 +161,9 @@ def frameworks(lab, gpu, others):
     rows, seen, jobs = [], [], []
     try:
         for what, name, environment, options in JOBS:
-            jobs.append((what, wrapped(lab, what, name, options, environment), lab.job(name, **environment)))
+            jobs.append(
+                (what, wrapped(lab, what, name, options, environment), lab.job(name, **environment, **ON_ONE_GPU))
+            )
         ready = [entry for entry in jobs if lab.attempt(f"{entry[0]}: import", imported, *entry[1:])]
         before = {}
         for what, _, without in ready:
