@@ -3,6 +3,7 @@
 mod any;
 mod greedy;
 mod stress;
+mod terminal;
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +11,7 @@ use gpu_sim::{GB, MB};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::harness::{DEADLINE, Machine, Running};
-
-/// What a context costs on the simulated GPUs.
-const CONTEXT: u64 = 500 * MB;
+use crate::harness::{CONTEXT, DEADLINE, Machine, Running};
 
 /// From memory freed to ready.
 const PROMPT: Duration = Duration::from_millis(500);
