@@ -39,6 +39,12 @@ impl Failure {
         self
     }
 
+    /// The same failure in other words.
+    pub fn told_as(mut self, what: String) -> Self {
+        self.error = anyhow::Error::msg(what);
+        self
+    }
+
     pub fn details(mut self, details: Vec<String>) -> Self {
         self.details = details;
         self

@@ -103,8 +103,8 @@ impl Holder {
             Ok(memory) => Ok(unopened.into_iter().zip(memory).collect()),
             Err(error) if self.may_wait_on(&error) => {
                 let (_, ended) = self.free_seats(&unopened, Seat::dismiss)?;
-                if let (HolderError::Gpu { gpu, .. }, Some(in_line)) = (&error, &mut self.in_line) {
-                    in_line.learn_no_room(gpu.uuid);
+                if let Some(in_line) = &mut self.in_line {
+                    in_line.learn_from(&error);
                 }
                 ended.map_or(Ok(Vec::new()), Err)
             }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::control::directory::RuntimeDirectory;
 use crate::gpu::{GRANULARITY, GpuUuid, Memory, NvmlError};
-use crate::holder::plan::{Gpus, Plan, Wanted};
+use crate::holder::plan::{Gpus, HolderError, Plan, Wanted};
 use crate::holder::worker::Backing;
 use crate::line::policy::{Free, Request, Stage, Want, Wish};
 use crate::line::sight::Sight;
@@ -23,6 +23,9 @@ const BLIND: Duration = Duration::from_secs(2);
 /// How often a holder that does not wait looks for those to finish who take before it.
 const SOON: Duration = Duration::from_millis(100);
 
+/// How often the line is looked at without news of it.
+const UNANNOUNCED: Duration = Duration::from_secs(1);
+
 /// No context costs more. What seems to was taken by someone else meanwhile.
 const DEAREST_CONTEXT: ByteSize = ByteSize::new(1 << 30);
 
@@ -35,6 +38,8 @@ pub(super) struct InLine {
     /// What a context costs on a GPU, where an attempt has shown it.
     contexts: BTreeMap<GpuUuid, ByteSize>,
     tried: Option<Tried>,
+    /// When the line was last looked at; `None` after news of it.
+    line_seen: Option<Instant>,
     /// What others that stand still were granted, which is not for taking though it is free.
     pub spoken_for: bool,
 }
@@ -52,7 +57,16 @@ impl InLine {
             Backing::Contextless => plan.gpus.all().map(|wanted| (wanted.device.uuid, ByteSize::ZERO)).collect(),
         };
         let turn = Turn::join(directory, name, wish(stage, request(&plan.gpus, &contexts), &contexts));
-        Self { turn, sight: None, is_blind: false, blindness: None, contexts, tried: None, spoken_for: false }
+        Self {
+            turn,
+            sight: None,
+            is_blind: false,
+            blindness: None,
+            contexts,
+            tried: None,
+            line_seen: None,
+            spoken_for: false,
+        }
     }
 
     /// The view of the memory, opened when it is first needed.
@@ -122,8 +136,11 @@ impl InLine {
         if self.sight.is_some() && !is_due {
             return (Verdict::Wait, false);
         }
-        // The line first: who leaves it between the two looks has allocated already, and counts as claiming still.
-        self.turn.look(self.sight.as_ref().map(Sight::free), now);
+        // The line first: who leaves it before the memory is looked at has allocated already, and counts as claiming still.
+        if self.line_seen.is_none_or(|seen| now.saturating_duration_since(seen) >= UNANNOUNCED) {
+            self.turn.look(self.sight.as_ref().map(Sight::free), now);
+            self.line_seen = Some(now);
+        }
         let has_changed = self.sight.as_mut().is_some_and(|sight| sight.look(now));
         let free = self.free(gpus).cloned();
         if !self.may_try(free.as_ref(), now) {
@@ -154,6 +171,7 @@ impl InLine {
 
     /// Something happened that may have freed memory.
     pub fn hurry(&mut self) {
+        self.line_seen = None;
         if let Some(sight) = &mut self.sight {
             sight.hurry(Instant::now());
         }
@@ -172,12 +190,16 @@ impl InLine {
         }
     }
 
-    /// Learns that there was no room for a context.
-    pub fn learn_no_room(&mut self, gpu: GpuUuid) {
-        let free = self.tried.as_ref().and_then(|tried| tried.free.get(&gpu)).copied().unwrap_or_default();
-        let more = free.saturating_add(GRANULARITY).min(DEAREST_CONTEXT);
-        let known = self.contexts.entry(gpu).or_default();
-        *known = more.max(*known);
+    /// Learns from a failure that there was no room even for a context.
+    pub fn learn_from(&mut self, failure: &HolderError) {
+        if let HolderError::Gpu { gpu, source } = failure
+            && source.error.is_out_of_memory()
+        {
+            let free = self.tried.as_ref().and_then(|tried| tried.free.get(&gpu.uuid)).copied().unwrap_or_default();
+            let more = free.saturating_add(GRANULARITY).min(DEAREST_CONTEXT);
+            let known = self.contexts.entry(gpu.uuid).or_default();
+            *known = more.max(*known);
+        }
     }
 
     /// Stands in line again.

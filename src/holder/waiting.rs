@@ -143,8 +143,9 @@ impl Holder {
 
     /// Sees who is on the GPUs, to be woken when one of them ends.
     fn look_around(&mut self) {
-        let entries = self.registered.as_ref().map(|registered| registry::live(registered.directory()));
-        let entries = entries.and_then(Result::ok).unwrap_or_default();
+        let hears_balloons = self.events.wakes.as_ref().is_some_and(Wakes::hears_balloons);
+        let registered = self.registered.as_ref().filter(|_| hears_balloons);
+        let entries = registered.and_then(|registered| registry::live(registered.directory()).ok()).unwrap_or_default();
         let own: BTreeSet<u32> = entries.into_iter().filter_map(|entry| Some(entry.registration?.pid)).collect();
         let Some(sight) = self.in_line.as_mut().and_then(|in_line| in_line.sight(&self.plan.gpus)) else { return };
         sight.look_around(&own);
@@ -238,9 +239,7 @@ impl Holder {
         let all: Vec<usize> = (0..self.seats.len()).collect();
         let (_, ended) = self.free_seats(&all, Seat::dismiss)?;
         if let Some(in_line) = &mut self.in_line {
-            if let HolderError::Gpu { gpu, .. } = error {
-                in_line.learn_no_room(gpu.uuid);
-            }
+            in_line.learn_from(error);
             in_line.wait_again(Stage::Waiting, &self.plan.gpus);
         }
         if matches!(self.plan.gpus, Gpus::Any(_)) {

@@ -17,6 +17,7 @@ use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
@@ -29,8 +30,9 @@ pub use wakes::{Wakes, Woken};
 const DIRECTORY: &str = "line";
 const TURNSTILE: &str = "turnstile";
 const TICKET: &str = ".ticket";
-/// A ticket that is being written.
+/// A ticket that is being written, which takes no longer than this.
 const DRAFT: &str = ".draft";
+const YOUNG: Duration = Duration::from_secs(1);
 /// Touched by who frees memory and stays.
 const FREED: &str = "freed";
 
@@ -108,9 +110,11 @@ impl Line {
         None
     }
 
-    /// Removes the file of a holder that is gone.
+    /// Removes the draft of a holder that is gone. A young one is being written, which locking it would disturb.
     fn clear(&self, name: &str) {
         if let Ok(file) = File::open(self.path(name))
+            && let Ok(written) = file.metadata().and_then(|metadata| metadata.modified())
+            && written.elapsed().is_ok_and(|age| age > YOUNG)
             && flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
         {
             self.remove(name, &file);

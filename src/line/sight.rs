@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use crate::gpu::{GRANULARITY, GpuProcess, GpuUuid, Nvml, NvmlError};
+use crate::gpu::{ComputeMode, GRANULARITY, GpuProcess, GpuUuid, Nvml, NvmlError};
 use crate::line::policy::Free;
 use crate::units::ByteSize;
 
@@ -30,6 +30,8 @@ pub type Crowd = BTreeMap<GpuUuid, Vec<GpuProcess>>;
 pub struct Sight {
     nvml: Nvml,
     gpus: Vec<GpuUuid>,
+    /// Those of them that one process at a time may use.
+    exclusive: Vec<GpuUuid>,
     free: Free,
     crowd: Crowd,
     pace: Pace,
@@ -55,7 +57,11 @@ impl Sight {
     /// There is no NVML.
     pub fn open(gpus: Vec<GpuUuid>) -> Result<Self, NvmlError> {
         let pace = Pace::new(WATCHFUL);
-        Ok(Self { nvml: Nvml::open()?, gpus, free: Free::new(), crowd: Crowd::new(), pace })
+        let nvml = Nvml::open()?;
+        let is_exclusive =
+            |gpu: &GpuUuid| nvml.compute_mode(*gpu).is_ok_and(|mode| mode == ComputeMode::ExclusiveProcess);
+        let exclusive = gpus.iter().copied().filter(is_exclusive).collect();
+        Ok(Self { nvml, gpus, exclusive, free: Free::new(), crowd: Crowd::new(), pace })
     }
 
     /// Looks at no more than these from here on.
@@ -78,6 +84,7 @@ impl Sight {
     /// Looks at the memory. Says whether it has changed.
     pub fn look(&mut self, now: Instant) -> bool {
         let free = |gpu: &GpuUuid| match self.nvml.memory(*gpu) {
+            Ok(_) if self.is_closed(*gpu) => Some((*gpu, ByteSize::ZERO)),
             Ok(memory) => Some((*gpu, memory.free.round_down(GRANULARITY))),
             Err(error) => {
                 tracing::debug!(%gpu, %error, "memory not told");
@@ -89,6 +96,12 @@ impl Sight {
         self.free = free;
         self.pace.looked(now, has_changed);
         has_changed
+    }
+
+    /// Whether another process has the GPU for itself.
+    fn is_closed(&self, gpu: GpuUuid) -> bool {
+        let is_other = |process: &GpuProcess| process.pid != std::process::id();
+        self.exclusive.contains(&gpu) && self.nvml.processes(gpu).is_ok_and(|processes| processes.iter().any(is_other))
     }
 
     /// Asks who is on the GPUs, and looks less often where they all are of `own`, the pids of balloons.

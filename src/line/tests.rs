@@ -1,4 +1,6 @@
+use std::io::Write;
 use std::path::Path;
+use std::time::SystemTime;
 
 use tempfile::TempDir;
 
@@ -76,10 +78,15 @@ fn tickets_of_the_dead_are_cleared() {
     let directory = line.path().join("runtime").join(DIRECTORY);
     let ticket = fs::read(directory.join(format!("{}{TICKET}", place.ticket().number))).unwrap();
     for name in ["0.ticket", "99.ticket", "98.draft", "turnstile.1.draft"] {
-        fs::write(directory.join(name), &ticket).unwrap();
+        let mut file = File::create(directory.join(name)).unwrap();
+        file.write_all(&ticket).unwrap();
+        file.set_modified(SystemTime::now() - 2 * YOUNG).unwrap();
     }
+    fs::write(directory.join("97.draft"), "").unwrap();
     assert_eq!(line.names(), ["alive"]);
-    assert_eq!(line.files(), ["1.ticket"]);
+    let mut files = line.files();
+    files.sort();
+    assert_eq!(files, ["1.ticket", "97.draft"], "what is being written is left alone");
 }
 
 #[test]

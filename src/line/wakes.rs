@@ -41,6 +41,11 @@ impl Wakes {
         Self { files, exits: Vec::new() }
     }
 
+    /// Whether the ends of balloons are announced.
+    pub fn hears_balloons(&self) -> bool {
+        self.files.is_some()
+    }
+
     /// Watches these processes, and those watched so far no more. One that cannot be watched has ended, or lives where this
     /// process does not see it.
     pub fn watch_exits(&mut self, pids: &BTreeSet<u32>) {

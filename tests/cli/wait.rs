@@ -60,11 +60,15 @@ fn time_to_ready(waiter: &mut Running, free: impl FnOnce()) -> Duration {
     time
 }
 
+fn files_in_line(machine: &Machine) -> Vec<String> {
+    let entries = std::fs::read_dir(machine.registry().join("line")).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
 /// Nothing is left of the line but the turnstile, and the file that wakes.
 #[track_caller]
 fn line_is_empty(machine: &Machine) {
-    let entries = std::fs::read_dir(machine.registry().join("line")).unwrap();
-    let names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let names = files_in_line(machine);
     assert!(names.iter().all(|name| name == "turnstile" || name == "freed"), "{names:?}");
 }
 
@@ -115,6 +119,40 @@ fn what_others_free_is_found_in_time_however_long_one_has_waited() {
     until("it has looked often", || machine.calls(waiter.pid(), "nvmlDeviceGetMemoryInfo_v2") >= 12);
     let time = time_to_ready(&mut waiter, || drop(job.must(&format!("free {id}"))));
     assert!(time <= PROMPT, "a process that frees and stays: {time:?}");
+}
+
+/// The processor time of a process, which has one thread while it waits.
+fn processor_time(pid: u32) -> Duration {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap();
+    Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
+}
+
+#[test]
+fn waiting_costs_next_to_nothing() {
+    const WATCHED: Duration = Duration::from_secs(5);
+    let machine = Machine::new();
+    let _balloon = machine.hold("--gpu 0 --reserve 20GB");
+    let _other = machine.hog(1, 20 * GB);
+    // Balloons announce what they free; others do not.
+    for (gpu, per_second) in [(0, 1.0), (1, 10.0 / 3.0)] {
+        let mut waiter = wait(&machine, &format!("--gpu {gpu} --reserve 10GB --wait"));
+        let looks = || machine.calls(waiter.pid(), "nvmlDeviceGetMemoryInfo_v2");
+        assert!(looks() <= 5, "in the first second");
+        until("nothing has changed for a while", || looks() >= 9);
+        let (before, time) = (looks(), processor_time(waiter.pid()));
+        let (looks, time) = {
+            let pid = waiter.pid();
+            assert_eq!(waiter.line_within(WATCHED), None);
+            (machine.calls(pid, "nvmlDeviceGetMemoryInfo_v2") - before, processor_time(pid) - time)
+        };
+        println!("GPU {gpu}: {looks} looks and {time:?} of processor time in {WATCHED:?}");
+        assert!(looks as f64 <= per_second * WATCHED.as_secs_f64() + 1.0, "{looks}");
+        assert!(looks >= 4, "it has given up");
+        // 0.1 %; the program that is tested without optimisation needs more.
+        let most = WATCHED / 1000 * if cfg!(debug_assertions) { 3 } else { 1 };
+        assert!(time <= most, "{time:?}");
+        assert_eq!(machine.peak_by(gpu, waiter.pid()), 0, "no device memory");
+    }
 }
 
 #[test]

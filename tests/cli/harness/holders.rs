@@ -41,6 +41,6 @@ impl Machine {
     }
 
     fn all_gpus(&self) -> std::ops::Range<usize> {
-        0..self.gpu_count.load(std::sync::atomic::Ordering::Relaxed) as usize
+        0..self.number_of_gpus()
     }
 }

@@ -1,5 +1,7 @@
 //! `any:N`: which GPUs are chosen, and that two never choose the same one.
 
+use gpu_sim::ComputeMode;
+
 use super::*;
 
 /// The GPUs in a ready line.
@@ -65,6 +67,22 @@ fn whichever_can_first_is_waited_for() {
     let begin = Instant::now();
     leaves.signal(Signal::TERM);
     assert_eq!(gpus(&waiter.line()), "1");
+    assert!(begin.elapsed() <= PROMPT, "{:?}", begin.elapsed());
+}
+
+#[test]
+fn a_gpu_that_takes_no_further_process_is_no_choice() {
+    let machine = Machine::with(|builder| builder.gpus(3));
+    machine.set_compute_mode(0, ComputeMode::ExclusiveProcess);
+    machine.set_compute_mode(1, ComputeMode::Prohibited);
+    let hog = machine.hog(0, GB);
+    let _other = machine.hog(2, 4 * GB);
+    let mut holder = Running::start(&mut machine.program("hold --gpu any:1 --reserve 2GB"));
+    assert_eq!(gpus(&holder.line()), "2");
+    let mut waiter = wait(&machine, "--gpu 0 --reserve 2GB --wait");
+    let begin = Instant::now();
+    drop(hog);
+    assert_eq!(gpus(&waiter.line()), "0");
     assert!(begin.elapsed() <= PROMPT, "{:?}", begin.elapsed());
 }
 

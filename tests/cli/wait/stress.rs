@@ -77,7 +77,10 @@ fn crowd(time: Duration) {
     }
     // Looking clears away what the killed ones have left.
     assert_eq!(machine.status()["balloons"], serde_json::json!([]));
-    let _ = machine.run("hold --reserve 1GB --wait --timeout 1ms").exits(0);
+    until("what was half written is cleared", || {
+        machine.run("hold --reserve 1GB --wait --timeout 1ms").exits(0);
+        files_in_line(&machine).iter().all(|name| !name.ends_with(".draft"))
+    });
     line_is_empty(&machine);
 }
 
@@ -96,14 +99,7 @@ fn come_and_go(machine: &Machine, random: &mut Random) -> Option<Served> {
     let mut holder = Running::start(&mut machine.program(&options));
     let patience = if random.below(6) == 0 { random.milliseconds(1000) } else { DEADLINE };
     let Some(ready) = holder.line_within(patience) else {
-        if patience == DEADLINE {
-            println!("{}", machine.run("status").stdout);
-            for entry in std::fs::read_dir(machine.registry().join("line")).unwrap() {
-                let path = entry.unwrap().path();
-                println!("{}: {}", path.display(), std::fs::read_to_string(&path).unwrap_or_default());
-            }
-        }
-        assert!(patience < DEADLINE, "{options} has waited in vain");
+        assert!(patience < DEADLINE, "{options} has waited in vain; {}", machine.run("status").stdout);
         holder.signal(if random.below(2) == 0 { Signal::KILL } else { Signal::TERM });
         holder.wait();
         return None;
@@ -118,7 +114,8 @@ fn come_and_go(machine: &Machine, random: &mut Random) -> Option<Served> {
     holder.signal(if random.below(3) == 0 { Signal::KILL } else { Signal::TERM });
     let ended = holder.wait();
     assert!(matches!(ended.code(), 0 | 137), "{options}: {} {}", ended.code(), ended.stderr);
-    let number = ended.stderr.split_once("number=").unwrap().1.split_whitespace().next().unwrap().parse().unwrap();
+    let Some((_, number)) = ended.stderr.split_once("number=") else { panic!("{options}: {}", ended.stderr) };
+    let number = number.split_whitespace().next().unwrap().parse().unwrap();
     // For any GPU the order is not the order on one of them.
     let gpus = if options.contains("any") { Vec::new() } else { gpus };
     Some(Served { number, gpus, size, waited, ready: at })
