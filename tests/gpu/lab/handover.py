@@ -7,7 +7,7 @@ from lab import MB
 from lab.programs import Program, Silent
 from lab.readings import Gpu, Sampler
 from lab.report import mib
-from lab.stress import CHUNK, HEADER, PIECE, RESERVE, THIEVES, Others, alone, stress, summary_of, wrapped
+from lab.stress import CHUNK, HEADER, PIECE, RESERVE, THIEVES, Others, Rounds, alone, stress, summary_of, wrapped
 
 # What makes each framework allocate as it is named.
 JOBS = [
@@ -62,7 +62,7 @@ def handovers(lab, gpu, others):
         def use(job):
             started = job.ask("start")
             if "error" in started:
-                raise Silent(started["error"])
+                return Rounds(error=started["error"])
             time.sleep(0.3)  # NVML's word on the context may come a little later
             return stress(lab, gpu, job, others, rounds, PIECES, THIEVES[thief])
 
