@@ -274,7 +274,7 @@ impl<S: Space> Bench<'_, S> {
                 self.report(Report::Held);
             }
             Order::JobHolds(job) => self.follow_job(job),
-            Order::GiveWay { size, reply } => reply(self.give_way(size)),
+            Order::GiveWay { size, reply } => self.give_way(size, reply),
             Order::Settled(job) => self.settle(job),
             Order::View { reply } => {
                 let view = self.balloon.memory().ok().map(|memory| View {
