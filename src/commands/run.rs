@@ -8,13 +8,14 @@ use tracing::{info, warn};
 use crate::cli;
 use crate::commands::announce::Announcement;
 use crate::commands::failure::Failure;
+use crate::commands::handing::Handing;
 use crate::commands::plan::{Planned, chosen, plan};
 use crate::commands::{blockers, talk};
 use crate::exit::Exit;
 use crate::gpu::{ComputeMode, VISIBLE_DEVICES, Visible, order_at_start};
 use crate::holder::worker::Backing;
 use crate::holder::{Cause, Holder, HolderError, Plan, Released};
-use crate::job::{Ended, Inherited, Job, Mark, SpawnError, Spec};
+use crate::job::{Ended, Inherited, Job, Kin, Mark, SpawnError, Spec};
 use crate::signals::{Purpose, Signals};
 
 /// Tells the command who holds for it; any other verb takes it as a name. Its descendants are known by it, too.
@@ -42,13 +43,23 @@ impl cli::Run {
         let inherited = Inherited::now();
         let signals = Signals::block(Purpose::Run).map_err(|error| Failure::new(Exit::RunFailed, error))?;
         let mut spec = self.spec(inherited);
-        spec.look_up().map_err(not_started)?;
+        let program = spec.look_up().map_err(not_started)?;
         let holder = match self.hold(&mut spec, signals) {
             Ok(holder) => holder,
             Err(NotHeld::Failure(failure)) => return Err(failure.of_run()),
             Err(NotHeld::Signal(signal, signals)) => Ended::Signal(signal).leave(signals),
         };
-        let (ended, signals) = beside(holder, &spec)?;
+        let mut handing = Handing::prepare(&self, &holder, &program).map_err(Failure::of_run)?;
+        spec.environment.extend(handing.environment());
+        let (ended, signals) = beside(holder, &spec, &mut handing)?;
+        if let Some(file) = &self.summary {
+            handing.summarize(
+                &talk::command_line(self.command.iter().cloned()),
+                file.as_deref(),
+                self.reservation.json,
+            );
+        }
+        drop(handing);
         ended.leave(signals)
     }
 
@@ -95,7 +106,7 @@ impl cli::Run {
 }
 
 /// Starts the command beside the balloon and stays with it to its end, whatever becomes of the balloon.
-fn beside(mut holder: Holder, spec: &Spec) -> Result<(Ended, Signals), Failure> {
+fn beside(mut holder: Holder, spec: &Spec, handing: &mut Handing) -> Result<(Ended, Signals), Failure> {
     let job = match Job::spawn(spec, &mut holder.events.signals) {
         Ok(job) => job,
         Err(error) => {
@@ -104,12 +115,14 @@ fn beside(mut holder: Holder, spec: &Spec) -> Result<(Ended, Signals), Failure> 
         }
     };
     info!(pid = job.id(), "the command runs");
+    handing.begin(Kin { root: job.id(), mark: mark() });
     holder.events.attend(job);
     match holder.hold() {
         Ok(Cause::Exited) => {}
         Ok(cause) => info!("the reservation ends: {}", talk::because(&cause)),
         Err(error) => warn!(%error, "the reservation ends"),
     }
+    handing.end();
     tell(&holder.deflate());
     let (mut signals, job) = holder.into_signals();
     let mut job = job.ok_or_else(|| Failure::new(Exit::RunFailed, anyhow::anyhow!("the command is lost")))?;

@@ -6,7 +6,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, OFlags, flock};
@@ -20,6 +20,8 @@ use crate::gpu::GpuUuid;
 /// How the name of a live balloon's file ends.
 pub const REGISTRATION: &str = ".balloon";
 const SOCKET: &str = ".sock";
+/// Where a holder listens to the processes of the job that it runs.
+const JOB_SOCKET: &str = ".job";
 
 /// How often, and how far apart, a lock is tried that a passing reader may hold for an instant.
 const TRIES: u32 = 20;
@@ -84,7 +86,7 @@ impl Registered {
             let still_there =
                 fs::metadata(&path).is_ok_and(|now| file.metadata().is_ok_and(|own| same_file(&own, &now)));
             if still_there {
-                let _ = fs::remove_file(directory.short_path(&format!("{name}{SOCKET}")));
+                remove(directory, name.as_str(), &[SOCKET, JOB_SOCKET]);
                 return Ok(Self { directory: directory.clone(), name: name.clone(), file });
             }
         }
@@ -106,13 +108,23 @@ impl Registered {
     pub fn directory(&self) -> &RuntimeDirectory {
         &self.directory
     }
+
+    /// Where to listen to the job's processes: the path for this process, and the one by which they reach it.
+    pub fn job_socket(&self) -> (PathBuf, PathBuf) {
+        let name = format!("{}{JOB_SOCKET}", self.name);
+        (self.directory.short_path(&name), self.directory.short_path_for_others(&name))
+    }
+}
+
+fn remove(directory: &RuntimeDirectory, name: &str, suffixes: &[&str]) {
+    for suffix in suffixes {
+        let _ = fs::remove_file(directory.short_path(&format!("{name}{suffix}")));
+    }
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        for suffix in [SOCKET, REGISTRATION] {
-            let _ = fs::remove_file(self.directory.short_path(&format!("{}{suffix}", self.name)));
-        }
+        remove(&self.directory, self.name.as_str(), &[SOCKET, JOB_SOCKET, REGISTRATION]);
     }
 }
 
@@ -161,8 +173,7 @@ fn look_up(directory: &RuntimeDirectory, name: String) -> Option<Entry> {
         if let Some(registration) = registration {
             clear_empty(&directory.short_path(&log_name(registration.pid)));
         }
-        let _ = fs::remove_file(directory.short_path(&socket_name(&name)));
-        let _ = fs::remove_file(&path);
+        remove(directory, &name, &[SOCKET, JOB_SOCKET, REGISTRATION]);
     }
     None
 }

@@ -2,6 +2,8 @@
 
 mod describe;
 mod events;
+mod following;
+mod for_job;
 mod grow;
 mod in_line;
 mod inflate;

@@ -12,6 +12,7 @@ mod descriptors;
 mod ended;
 mod family;
 mod program;
+mod reach;
 mod spawn;
 mod streams;
 
@@ -24,7 +25,8 @@ use rustix::process::{Pid, WaitId, WaitIdOptions};
 use crate::signals::{Received, Signals};
 pub use descriptors::Inherited;
 pub use ended::Ended;
-pub use family::{Mark, Relative};
+pub use family::{Kin, Mark, Relative};
+pub use reach::reach;
 pub use spawn::{SpawnError, Spec};
 
 /// `si_code` of a signal sent with `sigqueue` (sigaction(2)).

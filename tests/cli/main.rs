@@ -6,6 +6,7 @@ mod doctor;
 mod drivers;
 mod failures;
 mod gpus;
+mod handover;
 mod harness;
 mod hold;
 mod idle;
