@@ -243,10 +243,8 @@ impl<S: Space> Bench<'_, S> {
         let outcome = self.balloon.deflate_whole_chunks();
         self.show();
         let freed = before.saturating_sub(self.balloon.stuck().saturating_sub(stuck));
-        let lag = match free {
-            Ok(free) => lag::wait(free.saturating_add(freed), self.uuid, || self.balloon.memory()),
-            Err(_) => Duration::ZERO,
-        };
+        let shown = |free: ByteSize| lag::wait(free.saturating_add(freed), self.uuid, || self.balloon.memory());
+        let lag = free.map_or(Duration::ZERO, shown);
         Emptied { freed, outcome, lag }
     }
 
