@@ -7,6 +7,8 @@
 // signalfd, masks and dispositions have no safe binding among our dependencies; each call is one block below.
 #![allow(unsafe_code)]
 
+mod missed;
+mod proc;
 mod set;
 mod start;
 mod stop;
@@ -16,8 +18,10 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
+pub use missed::make_up_for;
 pub use set::SignalSet;
-pub use start::{closed_streams, sigpipe_was_ignored};
+pub use start::closed_streams;
+pub use stop::is_stopped;
 use witness::{Told, Witness};
 
 /// Size and layout of the kernel's `signalfd_siginfo` (signalfd(2)).
@@ -198,16 +202,13 @@ impl Signals {
 
     /// Before there is a CMD: stops us, and says so, if `received` is from job control.
     fn stops_us(&self, received: &Received) -> bool {
-        match received.signal {
-            libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU => {
-                if !self.was_ignored(received.signal) {
-                    stop::by(received.signal);
-                }
-                true
+        if SignalSet::stops().contains(received.signal) {
+            if !self.was_ignored(received.signal) {
+                stop::by(received.signal);
             }
-            libc::SIGCONT | libc::SIGCHLD => true,
-            _ => false,
+            return true;
         }
+        matches!(received.signal, libc::SIGCONT | libc::SIGCHLD)
     }
 
     /// From now on stops are CMD's affair.

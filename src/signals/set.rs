@@ -46,6 +46,20 @@ impl SignalSet {
         set
     }
 
+    /// The terminal's signals that stop a program.
+    pub fn stops() -> Self {
+        let mut set = Self::default();
+        for signal in [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU] {
+            set.add(signal);
+        }
+        set
+    }
+
+    /// As the kernel writes it.
+    pub fn of_kernel(bits: u64) -> Self {
+        Self(bits)
+    }
+
     pub fn add(&mut self, signal: i32) {
         self.0 |= 1 << (signal - 1);
     }
