@@ -80,14 +80,15 @@ impl Received {
     }
 
     /// Whether CMD should get it from us. From the kernel only what it sends to one process on behalf of someone else: the
-    /// hang-up that a session leader alone is told of, and an alarm set before we were started (`perl -e 'alarm 5; exec ..'`).
+    /// hang-up that a session leader alone is told of, with SIGCONT behind it, and an alarm set before we were started
+    /// (`perl -e 'alarm 5; exec ..'`).
     pub fn is_for_job(&self) -> bool {
         self.reach == Reach::Us
             && if self.sent_by_process() {
                 // Our own SIGPIPE says that we wrote to a closed pipe, which is no business of CMD's.
                 self.pid != std::process::id()
             } else {
-                matches!(self.signal, libc::SIGHUP | libc::SIGALRM)
+                matches!(self.signal, libc::SIGHUP | libc::SIGCONT | libc::SIGALRM)
             }
     }
 
@@ -239,7 +240,15 @@ impl Signals {
     /// Whether `received` would have ended a program that handles no signals: for the time before CMD is there.
     pub fn would_end_us(&self, received: &Received) -> bool {
         let from_us = received.sent_by_process() && received.pid == std::process::id();
-        !from_us && !self.was_ignored(received.signal) && !is_harmless(received.signal)
+        !from_us
+            && !self.was_ignored(received.signal)
+            && !self.was_blocked(received.signal)
+            && !is_harmless(received.signal)
+    }
+
+    fn was_blocked(&self, signal: i32) -> bool {
+        // SAFETY: reads a valid set.
+        unsafe { libc::sigismember(&raw const self.mask_at_start, signal) == 1 }
     }
 
     /// The mask and the ignored signals that a child must get back.
