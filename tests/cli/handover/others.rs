@@ -89,7 +89,7 @@ fn the_callers_own_preload_stays_behind_ours() {
 #[test]
 fn a_musl_program_runs_unharmed() {
     if Command::new("musl-gcc").arg("--version").output().is_err() {
-        eprintln!("no musl-gcc here (Debian: musl-tools)");
+        assert!(std::env::var_os("CI").is_none(), "no musl-gcc here (Debian: musl-tools)");
         return;
     }
     let machine = Machine::new();
