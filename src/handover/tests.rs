@@ -1,14 +1,11 @@
 //! The parts of the handover that need no driver: the library's table of allocations, its image, and the ledger.
 
 mod ledger;
-#[path = "preload/protocol.rs"]
-#[allow(unsafe_code, dead_code, reason = "compiled for `system` below")]
-mod protocol;
 #[path = "preload/system.rs"]
 #[allow(unsafe_code, dead_code, reason = "the library uses the rest")]
 mod system;
 #[path = "preload/table.rs"]
-#[allow(unsafe_code, reason = "the table maps its own memory")]
+#[allow(unsafe_code, dead_code, reason = "the library uses the rest")]
 mod table;
 
 use std::collections::HashMap;
@@ -17,6 +14,9 @@ use std::process::Command;
 
 use proptest::prelude::*;
 use table::{Entry, Kind, Table};
+
+// For `system`.
+use crate::handover::protocol;
 
 fn table() -> Table {
     // SAFETY: all zero is the empty table.
