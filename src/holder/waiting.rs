@@ -61,6 +61,9 @@ impl Holder {
             let on_short = self.wait_for_turn(watch)?;
             match self.attempt(on_short, watch) {
                 Err(error) if self.may_wait_on(&error) => self.step_back(&error)?,
+                Err(HolderError::NotAvailable(shortfalls)) if self.plan.waiting.is_some() => {
+                    return Err(HolderError::NotInTime { shortfalls, ahead: 0 });
+                }
                 outcome => return outcome,
             }
         }
