@@ -6,6 +6,7 @@ mod commands;
 mod control;
 mod exit;
 mod gpu;
+mod handover;
 mod holder;
 mod job;
 mod line;

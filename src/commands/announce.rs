@@ -2,6 +2,10 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -10,6 +14,9 @@ use crate::commands::failure::Failure;
 use crate::gpu::Visible;
 use crate::holder::Holder;
 use crate::job::Inherited;
+
+/// How long a service manager that does not read may keep a holder from its work.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Where and how to announce.
 pub struct Announcement {
@@ -62,7 +69,7 @@ impl Announcement {
         if let Some(ready_fd) = &mut self.ready_fd {
             told(ready_fd.write_all(line.as_bytes()), "--ready-fd");
         }
-        if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        if let Err(error) = notify() {
             // The variable outlives its socket in many a container.
             tracing::info!(%error, "readiness not announced on NOTIFY_SOCKET");
         }
@@ -79,6 +86,19 @@ impl Announcement {
         let gpus = ordinals.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
         format!("ready name={name} pid={pid} gpus={gpus} held={held}\n")
     }
+}
+
+/// Tells the service manager that listens on `NOTIFY_SOCKET`, if there is one. For the protocol see sd_notify(3).
+fn notify() -> io::Result<()> {
+    let address = std::env::var_os("NOTIFY_SOCKET").filter(|address| !address.is_empty());
+    let Some(address) = address else { return Ok(()) };
+    let address = match address.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(&address)?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.send_to_addr(b"READY=1\n", &address).map(drop)
 }
 
 /// A reader that has gone wants to hear no more; one that still waits, for a line that found no room, must not wait

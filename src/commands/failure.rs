@@ -39,6 +39,12 @@ impl Failure {
         self
     }
 
+    /// The same failure in other words.
+    pub fn told_as(mut self, what: String) -> Self {
+        self.error = anyhow::Error::msg(what);
+        self
+    }
+
     pub fn details(mut self, details: Vec<String>) -> Self {
         self.details = details;
         self
@@ -59,8 +65,11 @@ impl Failure {
 
     /// The same failure under the exit codes of `run`, which leaves the small ones to the command it wraps.
     pub fn of_run(mut self) -> Self {
-        let not_available = self.exit == ExitCode::from(Exit::NotAvailable);
-        self.exit = if not_available { Exit::RunNotAvailable } else { Exit::RunFailed }.into();
+        if self.is(Exit::NotAvailable) {
+            self.exit = Exit::RunNotAvailable.into();
+        } else if !self.is(Exit::RunCannotExecute) && !self.is(Exit::RunNotFound) {
+            self.exit = Exit::RunFailed.into();
+        }
         self
     }
 

@@ -49,7 +49,7 @@ impl Holders {
     pub fn describe(&self, holder: &Entry) -> Result<Balloon, Failure> {
         let answer = self.ask(holder, &Request::Status).and_then(|asked| asked.answer(Instant::now() + PATIENCE));
         match answer {
-            Ok(Answer::Status { balloon }) => Ok(balloon),
+            Ok(Answer::Status { balloon }) => Ok(*balloon),
             Ok(other) => Err(unexpected(holder, &other)),
             Err(error) => Err(silent(holder, error)),
         }
@@ -95,7 +95,6 @@ pub fn silent(holder: &Entry, error: ClientError) -> Failure {
 /// The failure of a holder that says something else than it was asked.
 pub fn unexpected(holder: &Entry, answer: &Answer) -> Failure {
     let (exit, error) = match answer {
-        Answer::NotAvailable { error } => (Exit::NotAvailable, error.clone()),
         Answer::Misfit { error } => (Exit::Usage, error.clone()),
         Answer::Refused { error } => (Exit::Failed, error.clone()),
         _ => (Exit::Failed, "the holder's answer does not fit the request".to_owned()),

@@ -6,6 +6,7 @@ mod completions;
 mod detach;
 mod doctor;
 mod failure;
+mod handing;
 mod hold;
 mod holders;
 mod machine;

@@ -69,6 +69,7 @@ fn these(reserve: &ReserveSpec, gpus: &[Visible], devices: &[Device]) -> Result<
     let wish = |(gpu, amount): (&Visible, Amount)| {
         let wanted = wanted(gpu, amount, devices)?;
         let utilization = nvml.as_ref().and_then(|nvml| nvml.utilization(gpu.known.uuid).ok());
+        tracing::debug!(gpu = gpu.ordinal, uuid = %gpu.known.uuid, %amount, utilization, "wanted");
         Ok(Wanted { utilization, ..wanted })
     };
     Ok(Gpus::These(gpus.iter().zip(amounts).map(wish).collect::<Result<_, Failure>>()?))

@@ -6,12 +6,13 @@ use std::process::ExitCode;
 
 use crate::cli;
 use crate::commands::Failure;
+use crate::commands::blockers::in_the_way;
 use crate::commands::holders::{Holders, chosen, shown, silent, unexpected};
 use crate::commands::plan::visibility;
-use crate::control::wire::{Answer, Balloon, Request, Resized};
+use crate::control::wire::{Answer, Balloon, Request, Resized, Shortfall};
 use crate::exit::Exit;
 use crate::gpu::{GpuUuid, Visible};
-use crate::units::NamedGpu;
+use crate::units::{ByteSize, NamedGpu};
 
 /// A GPU of the balloon, by whatever name this shell has for it.
 struct Part {
@@ -21,7 +22,7 @@ struct Part {
 
 impl cli::Resize {
     pub fn run(self) -> Result<ExitCode, Failure> {
-        if self.chunk_size.is_some_and(crate::units::ByteSize::is_zero) {
+        if self.chunk_size.is_some_and(ByteSize::is_zero) {
             return Err(Failure::usage(anyhow::anyhow!("a chunk of no size: write `--chunk-size 100MB`")));
         }
         let holders = Holders::live()?;
@@ -30,10 +31,11 @@ impl cli::Resize {
         let parts = self.parts(&balloon)?;
         let changes = self.spec.per_gpu(&parts).map_err(Failure::usage)?;
         let changes = parts.iter().zip(changes).map(|(part, change)| (part.uuid, change.to_string())).collect();
-        let request = Request::Resize { changes, chunk_bytes: self.chunk_size.map(crate::units::ByteSize::bytes) };
+        let request = Request::Resize { changes, chunk_bytes: self.chunk_size.map(ByteSize::bytes) };
         let answer = holders.ask(holder, &request).and_then(|pending| holders.wait(holder, pending));
         match answer.map_err(|error| silent(holder, error))? {
             Answer::Resized { gpus } => print(&balloon.name, &gpus, &parts),
+            Answer::NotAvailable { shortfalls } => Err(not_available(&balloon, &shortfalls, &parts)),
             answer => Err(unexpected(holder, &answer)),
         }
     }
@@ -60,8 +62,27 @@ impl NamedGpu for Part {
     }
 }
 
+/// The same words as for a `hold` that does not fit.
+fn not_available(balloon: &Balloon, shortfalls: &[Shortfall], parts: &[Part]) -> Failure {
+    let visible = visible(parts);
+    let short: Vec<_> = shortfalls.iter().map(|short| (shown(short.uuid, &visible), short.uuid)).collect();
+    let told = shortfalls.iter().zip(&short).map(|(short, (gpu, _))| {
+        let [wanted, free, missing] = [short.wanted_bytes, short.free_bytes, short.missing_bytes].map(ByteSize::new);
+        format!("GPU {gpu}: {wanted} wanted, {free} free, {missing} missing")
+    });
+    let error = anyhow::anyhow!("the memory is not available: {}", told.collect::<Vec<_>>().join("; "));
+    Failure::new(Exit::NotAvailable, error)
+        .context(format!("balloon `{}` stays as it was", balloon.name))
+        .details(in_the_way(&short, Some(balloon.pid)))
+        .hint("ask for less, or for all there is: `all`")
+}
+
+fn visible(parts: &[Part]) -> Vec<Visible> {
+    parts.iter().filter_map(|part| part.visible.clone()).collect()
+}
+
 fn print(name: &str, gpus: &[Resized], parts: &[Part]) -> Result<ExitCode, Failure> {
-    let visible: Vec<Visible> = parts.iter().filter_map(|part| part.visible.clone()).collect();
+    let visible = visible(parts);
     let mut text = String::new();
     for gpu in gpus {
         let change = i128::from(gpu.after_bytes) - i128::from(gpu.before_bytes);

@@ -9,13 +9,14 @@ use crate::cli;
 use crate::commands::announce::Announcement;
 use crate::commands::blockers;
 use crate::commands::failure::Failure;
+use crate::commands::handing::Handing;
 use crate::commands::plan::{Planned, chosen, plan};
 use crate::commands::talk::{self, Show};
 use crate::exit::Exit;
 use crate::gpu::{CallError, ComputeMode, VISIBLE_DEVICES, Visible, order_at_start};
 use crate::holder::worker::Backing;
 use crate::holder::{Cause, Gpus, Holder, HolderError, Plan, Released, Wanted};
-use crate::job::{Ended, Inherited, Job, Mark, SpawnError, Spec};
+use crate::job::{Ended, Inherited, Job, Kin, Mark, SpawnError, Spec};
 use crate::signals::{Purpose, Signals};
 
 /// Tells the command who holds for it; any other verb takes it as a name. Its descendants are known by it, too.
@@ -43,13 +44,23 @@ impl cli::Run {
         let inherited = Inherited::now();
         let signals = Signals::block(Purpose::Run).map_err(|error| Failure::new(Exit::RunFailed, error))?;
         let mut spec = self.spec(inherited);
-        spec.look_up().map_err(not_started)?;
+        let program = spec.look_up().map_err(not_started)?;
         let holder = match self.hold(&mut spec, signals, if quiet { Show::Nothing } else { Show::Waiting }) {
             Ok(holder) => holder,
             Err(NotHeld::Failure(failure)) => return Err(failure.of_run()),
             Err(NotHeld::Signal(signal, signals)) => Ended::Signal(signal).leave(signals),
         };
-        let (ended, signals) = beside(holder, &spec)?;
+        let mut handing = Handing::prepare(&self, &holder, &program).map_err(Failure::of_run)?;
+        spec.environment.extend(handing.environment());
+        let (ended, signals) = beside(holder, &spec, &mut handing)?;
+        if let Some(file) = &self.summary {
+            handing.summarize(
+                &talk::command_line(self.command.iter().cloned()),
+                file.as_deref(),
+                self.reservation.json,
+            );
+        }
+        drop(handing);
         ended.leave(signals)
     }
 
@@ -96,7 +107,7 @@ impl cli::Run {
 }
 
 /// Starts the command beside the balloon and stays with it to its end, whatever becomes of the balloon.
-fn beside(mut holder: Holder, spec: &Spec) -> Result<(Ended, Signals), Failure> {
+fn beside(mut holder: Holder, spec: &Spec, handing: &mut Handing) -> Result<(Ended, Signals), Failure> {
     let job = match Job::spawn(spec, &mut holder.events.signals) {
         Ok(job) => job,
         Err(error) => {
@@ -105,12 +116,14 @@ fn beside(mut holder: Holder, spec: &Spec) -> Result<(Ended, Signals), Failure> 
         }
     };
     info!(pid = job.id(), "the command runs");
+    handing.begin(Kin { root: job.id(), mark: mark() });
     holder.events.attend(job);
     match holder.hold() {
         Ok(Cause::Exited) => {}
         Ok(cause) => info!("the reservation ends: {}", talk::because(&cause)),
         Err(error) => warn!(%error, "the reservation ends"),
     }
+    handing.end();
     tell(&holder.deflate());
     let (mut signals, job) = holder.into_signals();
     let mut job = job.ok_or_else(|| Failure::new(Exit::RunFailed, anyhow::anyhow!("the command is lost")))?;

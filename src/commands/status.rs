@@ -1,6 +1,6 @@
 //! `gpu-balloon status`: shows GPUs, balloons and who holds the rest. Creates no CUDA context.
 
-mod holders;
+pub mod holders;
 mod survey;
 mod view;
 mod watch;

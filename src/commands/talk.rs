@@ -25,7 +25,8 @@ pub enum Show {
     Progress,
 }
 
-/// Inflates, and shows that on a terminal.
+/// Inflates, and shows that on a terminal. Where the log tells of it, the log has the terminal for itself: what is drawn and
+/// what is logged would wipe each other out.
 ///
 /// # Errors
 /// As [`Holder::inflate`].
@@ -35,7 +36,10 @@ pub fn inflate(holder: &mut Holder, show: Show) -> Result<Vec<Shortfall>, Holder
     }
     let mut bars: Option<ProgressBars> = None;
     let mut waits = WaitingLine::default();
+    let is_logged = tracing::enabled!(tracing::Level::INFO);
     let outcome = holder.inflate(Some(&mut |watched: Watched<'_>| match watched {
+        Watched::Waiting(lack) if is_logged => waits.log(lack),
+        Watched::Inflating(_) if is_logged => {}
         Watched::Waiting(lack) => {
             if let Some(bars) = bars.take() {
                 bars.finish();

@@ -125,6 +125,13 @@ impl RuntimeDirectory {
         PathBuf::from(format!("/proc/self/fd/{}/{name}", self.directory.as_fd().as_raw_fd()))
     }
 
+    /// The same for other processes of this user, as long as this process holds the directory open.
+    pub fn short_path_for_others(&self, name: &str) -> PathBuf {
+        use std::os::fd::AsRawFd;
+        let (pid, directory) = (std::process::id(), self.directory.as_fd().as_raw_fd());
+        PathBuf::from(format!("/proc/{pid}/fd/{directory}/{name}"))
+    }
+
     pub fn join(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }

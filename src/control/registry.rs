@@ -5,18 +5,23 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::control::directory::{DirectoryError, RuntimeDirectory, same_file};
 use crate::control::name::Name;
+use crate::control::wire::MAX_MESSAGE;
 use crate::gpu::GpuUuid;
 
 /// How the name of a live balloon's file ends.
 pub const REGISTRATION: &str = ".balloon";
 const SOCKET: &str = ".sock";
+/// Where a holder listens to the processes of the job that it runs.
+const JOB_SOCKET: &str = ".job";
 
 /// How often, and how far apart, a lock is tried that a passing reader may hold for an instant.
 const TRIES: u32 = 20;
@@ -81,7 +86,7 @@ impl Registered {
             let still_there =
                 fs::metadata(&path).is_ok_and(|now| file.metadata().is_ok_and(|own| same_file(&own, &now)));
             if still_there {
-                let _ = fs::remove_file(directory.short_path(&format!("{name}{SOCKET}")));
+                remove(directory, name.as_str(), &[SOCKET, JOB_SOCKET]);
                 return Ok(Self { directory: directory.clone(), name: name.clone(), file });
             }
         }
@@ -103,13 +108,23 @@ impl Registered {
     pub fn directory(&self) -> &RuntimeDirectory {
         &self.directory
     }
+
+    /// Where to listen to the job's processes: the path for this process, and the one by which they reach it.
+    pub fn job_socket(&self) -> (PathBuf, PathBuf) {
+        let name = format!("{}{JOB_SOCKET}", self.name);
+        (self.directory.short_path(&name), self.directory.short_path_for_others(&name))
+    }
+}
+
+fn remove(directory: &RuntimeDirectory, name: &str, suffixes: &[&str]) {
+    for suffix in suffixes {
+        let _ = fs::remove_file(directory.short_path(&format!("{name}{suffix}")));
+    }
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        for suffix in [SOCKET, REGISTRATION] {
-            let _ = fs::remove_file(self.directory.short_path(&format!("{}{suffix}", self.name)));
-        }
+        remove(&self.directory, self.name.as_str(), &[SOCKET, JOB_SOCKET, REGISTRATION]);
     }
 }
 
@@ -147,18 +162,44 @@ pub fn lives(entry: &Entry) -> bool {
 /// The entry of `name` when its holder lives.
 fn look_up(directory: &RuntimeDirectory, name: String) -> Option<Entry> {
     let path = directory.short_path(&format!("{name}{REGISTRATION}"));
-    let mut file = File::open(&path).ok()?;
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
-        // Still under the lock, so that a holder that claims the name now keeps what it makes.
-        if fs::metadata(&path).is_ok_and(|now| file.metadata().is_ok_and(|own| same_file(&own, &now))) {
-            let _ = fs::remove_file(directory.short_path(&format!("{name}{SOCKET}")));
-            let _ = fs::remove_file(&path);
-        }
-        return None;
+    let file = open(&path).ok()?;
+    let is_dead = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+    let registration = read(&file).ok();
+    if !is_dead {
+        return Some(Entry { directory: directory.clone(), name, registration });
     }
+    // Still under the lock, so that a holder that claims the name now keeps what it makes.
+    if fs::metadata(&path).is_ok_and(|now| file.metadata().is_ok_and(|own| same_file(&own, &now))) {
+        if let Some(registration) = registration {
+            clear_empty(&directory.short_path(&log_name(registration.pid)));
+        }
+        remove(directory, &name, &[SOCKET, JOB_SOCKET, REGISTRATION]);
+    }
+    None
+}
+
+/// Root reads the directories of others, who could have laid a pipe without end there, or a link to another file.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
+}
+
+fn read(file: &File) -> io::Result<Registration> {
     let mut text = String::new();
-    let registration = file.read_to_string(&mut text).ok().and_then(|_| serde_json::from_str(&text).ok());
-    Some(Entry { directory: directory.clone(), name, registration })
+    file.take(MAX_MESSAGE as u64).read_to_string(&mut text)?;
+    Ok(serde_json::from_str(&text)?)
+}
+
+fn clear_empty(log: &Path) {
+    if fs::symlink_metadata(log).is_ok_and(|log| log.is_file() && log.len() == 0) {
+        let _ = fs::remove_file(log);
+    }
+}
+
+/// Where the detached holder with this pid writes what it has to say.
+pub fn log_name(pid: u32) -> String {
+    format!("{pid}.log")
 }
 
 /// Why a text names no balloon.

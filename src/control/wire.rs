@@ -45,7 +45,7 @@ pub enum Request {
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub enum Answer {
     Status {
-        balloon: Balloon,
+        balloon: Box<Balloon>,
     },
     Resized {
         gpus: Vec<Resized>,
@@ -55,7 +55,7 @@ pub enum Answer {
     },
     /// The memory is not available; the balloon is as it was.
     NotAvailable {
-        error: String,
+        shortfalls: Vec<Shortfall>,
     },
     /// The request does not fit this balloon: whoever asked made a mistake.
     Misfit {
@@ -122,4 +122,13 @@ pub struct Resized {
     pub uuid: GpuUuid,
     pub before_bytes: u64,
     pub after_bytes: u64,
+}
+
+/// What one GPU lacks for a resize.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Shortfall {
+    pub uuid: GpuUuid,
+    pub wanted_bytes: u64,
+    pub free_bytes: u64,
+    pub missing_bytes: u64,
 }

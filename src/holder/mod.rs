@@ -2,6 +2,8 @@
 
 mod describe;
 mod events;
+mod following;
+mod for_job;
 mod grow;
 mod in_line;
 mod inflate;
@@ -217,7 +219,7 @@ impl Holder {
         loop {
             match self.events.next(deadline)? {
                 Event::Request(asker, Request::Status) => {
-                    let balloon = self.describe();
+                    let balloon = Box::new(self.describe());
                     self.events.answer(asker, Answer::Status { balloon });
                 }
                 event => return Ok(event),

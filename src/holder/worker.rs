@@ -5,18 +5,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::balloon::{Balloon, Space, Step};
 use crate::gpu::{CallError, Context, Contextless, Device, GpuUuid, Memory};
+use crate::handover::{JobUse, Reply, View, Yielded};
+use crate::holder::following::Following;
 use crate::holder::lag;
 use crate::holder::reports::Reports;
 use crate::units::ByteSize;
-
-/// How long freed memory of the job is left to it before the balloon takes it back. Jobs often free and allocate anew.
-const HYSTERESIS: Duration = Duration::from_millis(50);
 
 /// What a worker is told.
 pub enum Order {
@@ -24,12 +23,15 @@ pub enum Order {
     Reserve { target: ByteSize, chunk_size: ByteSize, on_short: OnShort },
     /// Take the last growth back, chunk by chunk; answered with [`Report::Held`].
     Undo,
-    /// The job's processes hold this much in all; the balloon follows.
-    JobHolds(ByteSize),
-    /// The driver refused the job this much: free the best fitting chunk.
-    GiveWay { size: ByteSize, reply: SyncSender<Option<Yielded>> },
+    /// What the job's processes hold; the balloon follows.
+    JobHolds(JobUse),
+    /// The driver refused the job `size` bytes (zero: nobody knows how many): free as little as makes room for them. What
+    /// is freed is the job's until [`Order::Settled`].
+    GiveWay { size: ByteSize, reply: Reply<Yielded> },
+    /// The job has allocated what way was given to, or has given up.
+    Settled(JobUse),
     /// Tell the memory and the balloon in one transaction.
-    View { reply: SyncSender<Option<View>> },
+    View { reply: Reply<View> },
     /// Free everything and end; answered with [`Report::Deflated`].
     Deflate,
 }
@@ -50,6 +52,8 @@ pub enum OnShort {
     GiveBack,
     /// Kept, and reported as short.
     Keep,
+    /// All that could be had is what was wanted: the target follows.
+    Settle,
 }
 
 /// What a worker tells the holder.
@@ -65,23 +69,6 @@ pub enum Report {
     Failed(CallError),
     /// Everything is freed, the context too, and the worker has ended.
     Deflated { freed: ByteSize, outcome: Result<(), CallError> },
-}
-
-/// What giving way brought.
-#[derive(Debug, Clone, Copy)]
-pub struct Yielded {
-    pub freed: ByteSize,
-    pub left: ByteSize,
-    pub free: ByteSize,
-}
-
-/// A GPU's memory, the balloon on it and its reservation at one instant.
-#[derive(Debug, Clone, Copy)]
-pub struct View {
-    pub memory: Memory,
-    pub balloon: ByteSize,
-    pub job: ByteSize,
-    pub reservation: ByteSize,
 }
 
 /// The worker's figures, for whoever describes the balloon while the worker is busy.
@@ -125,7 +112,7 @@ impl Worker {
     /// The GPU's memory and the balloon on it; `None` when the driver or the worker does not tell.
     pub fn view(&self) -> Option<View> {
         let (reply, view) = std::sync::mpsc::sync_channel(1);
-        self.tell(Order::View { reply });
+        self.tell(Order::View { reply: Box::new(move |view| _ = reply.send(view)) });
         view.recv().ok().flatten()
     }
 
@@ -176,7 +163,7 @@ impl Ties<'_> {
                     gauge: self.gauge,
                     balloon: Balloon::new(space),
                     reservation: ByteSize::ZERO,
-                    job: ByteSize::ZERO,
+                    following: Following::default(),
                     task: Task::Idle,
                     growth: Growth::default(),
                 };
@@ -191,14 +178,14 @@ impl Ties<'_> {
 }
 
 /// What the worker does when it has no orders.
-enum Task {
+pub(super) enum Task {
     Idle,
     /// Grow to the target.
     Reserve {
         on_short: OnShort,
     },
-    /// Take back what the job has freed, once `at` has come.
-    Refill {
+    /// Bring the balloon to its share, which the job changes, once `at` has come.
+    Follow {
         at: Instant,
     },
 }
@@ -208,19 +195,19 @@ enum Task {
 struct Growth {
     reservation_before: ByteSize,
     chunk_size_before: ByteSize,
-    job_before: ByteSize,
+    job_before: JobUse,
     chunks: Vec<ByteSize>,
 }
 
-struct Bench<'a, S: Space> {
+pub(super) struct Bench<'a, S: Space> {
     index: usize,
     uuid: GpuUuid,
     reports: &'a Reports,
     gauge: &'a Gauge,
-    balloon: Balloon<S>,
-    reservation: ByteSize,
-    job: ByteSize,
-    task: Task,
+    pub(super) balloon: Balloon<S>,
+    pub(super) reservation: ByteSize,
+    pub(super) following: Following,
+    pub(super) task: Task,
     growth: Growth,
 }
 
@@ -234,12 +221,15 @@ impl<S: Space> Bench<'_, S> {
                     TryRecvError::Empty => RecvTimeoutError::Timeout,
                     TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
                 }),
-                Task::Refill { at } => orders.recv_timeout(at.saturating_duration_since(Instant::now())),
+                Task::Follow { at } => orders.recv_timeout(at.saturating_duration_since(Instant::now())),
             };
             match order {
                 Ok(Order::Deflate) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(order) => self.obey(order),
-                Err(RecvTimeoutError::Timeout) => self.step(),
+                Err(RecvTimeoutError::Timeout) => match self.task {
+                    Task::Reserve { on_short } => self.grow(on_short),
+                    Task::Follow { .. } | Task::Idle => self.catch_up(),
+                },
             }
             self.show();
         }
@@ -253,10 +243,8 @@ impl<S: Space> Bench<'_, S> {
         let outcome = self.balloon.deflate_whole_chunks();
         self.show();
         let freed = before.saturating_sub(self.balloon.stuck().saturating_sub(stuck));
-        let lag = match free {
-            Ok(free) => lag::wait(free.saturating_add(freed), self.uuid, || self.balloon.memory()),
-            Err(_) => Duration::ZERO,
-        };
+        let shown = |free: ByteSize| lag::wait(free.saturating_add(freed), self.uuid, || self.balloon.memory());
+        let lag = free.map_or(Duration::ZERO, shown);
         Emptied { freed, outcome, lag }
     }
 
@@ -266,7 +254,7 @@ impl<S: Space> Bench<'_, S> {
                 self.growth = Growth {
                     reservation_before: self.reservation,
                     chunk_size_before: self.balloon.chunk_size(),
-                    job_before: self.job,
+                    job_before: self.following.job,
                     chunks: Vec::new(),
                 };
                 self.balloon.set_chunk_size(chunk_size);
@@ -283,52 +271,44 @@ impl<S: Space> Bench<'_, S> {
                 self.undo();
                 self.report(Report::Held);
             }
-            Order::JobHolds(job) => {
-                self.job = job;
-                self.follow_job();
-            }
-            Order::GiveWay { size, reply } => {
-                let _ = reply.send(self.give_way(size));
-            }
+            Order::JobHolds(job) => self.follow_job(job),
+            Order::GiveWay { size, reply } => self.give_way(size, reply),
+            Order::Settled(job) => self.settle(job),
             Order::View { reply } => {
                 let view = self.balloon.memory().ok().map(|memory| View {
                     memory,
                     balloon: self.balloon.allocated(),
-                    job: self.job,
+                    job: self.following.job.holds,
                     reservation: self.reservation,
                 });
-                let _ = reply.send(view);
+                reply(view);
             }
             Order::Deflate => {}
         }
     }
 
-    /// One chunk towards the target.
-    fn step(&mut self) {
+    /// One chunk towards the reservation.
+    fn grow(&mut self, on_short: OnShort) {
         let before = self.balloon.allocated();
-        match (self.balloon.inflate_step(), &self.task) {
-            (Ok(Step::Grew), Task::Reserve { .. }) => {
-                self.growth.chunks.push(self.balloon.allocated().saturating_sub(before));
-            }
-            (Ok(Step::Grew), _) => {}
-            (Ok(Step::Full), Task::Reserve { .. }) => {
+        match self.balloon.inflate_step() {
+            Ok(Step::Grew) => self.growth.chunks.push(self.balloon.allocated().saturating_sub(before)),
+            Ok(Step::Full) => {
                 self.task = Task::Idle;
                 self.report(Report::Held);
             }
-            (Ok(Step::Short(missing)), &Task::Reserve { on_short }) => {
+            Ok(Step::Short(_)) if on_short == OnShort::Settle && !self.balloon.allocated().is_zero() => {
+                self.task = Task::Idle;
+                self.aim(self.balloon.allocated().saturating_add(self.following.job.holds));
+                self.report(Report::Held);
+            }
+            Ok(Step::Short(missing)) => {
                 let free = self.balloon.memory().map_or(ByteSize::ZERO, |memory| memory.free);
                 self.end_short(on_short);
                 self.report(Report::Short { missing, free });
             }
-            (Err(error), &Task::Reserve { on_short }) => {
+            Err(error) => {
                 self.end_short(on_short);
                 self.report(Report::Failed(error));
-            }
-            // What another process took meanwhile is tried for again when the job's use next changes.
-            (Ok(Step::Full | Step::Short(_)), _) => self.task = Task::Idle,
-            (Err(error), _) => {
-                tracing::warn!(%error, "balloon not inflated again");
-                self.task = Task::Idle;
             }
         }
     }
@@ -336,7 +316,7 @@ impl<S: Space> Bench<'_, S> {
     fn end_short(&mut self, on_short: OnShort) {
         match on_short {
             OnShort::GiveBack => self.undo(),
-            OnShort::Keep => self.task = Task::Idle,
+            OnShort::Keep | OnShort::Settle => self.task = Task::Idle,
         }
     }
 
@@ -349,40 +329,14 @@ impl<S: Space> Bench<'_, S> {
         if let Err(error) = self.balloon.free_all(&growth.chunks) {
             tracing::warn!(%error, "not everything was given back");
         }
-        if self.job != growth.job_before {
-            self.follow_job();
+        if self.following.job != growth.job_before {
+            self.follow_job(self.following.job);
         }
     }
 
     fn aim(&mut self, reservation: ByteSize) {
         self.reservation = reservation;
-        self.balloon.set_target(reservation.saturating_sub(self.job));
-    }
-
-    fn follow_job(&mut self) {
-        self.aim(self.reservation);
-        if matches!(self.task, Task::Reserve { .. }) {
-            return;
-        }
-        if self.balloon.allocated() >= self.balloon.target() {
-            self.task = Task::Idle;
-            if let Err(error) = self.balloon.deflate_whole_chunks() {
-                tracing::warn!(%error, "balloon not deflated");
-            }
-        } else if matches!(self.task, Task::Idle) {
-            self.task = Task::Refill { at: Instant::now() + HYSTERESIS };
-        }
-    }
-
-    fn give_way(&mut self, size: ByteSize) -> Option<Yielded> {
-        let free = self.balloon.memory().ok()?.free;
-        let freed = if size > self.balloon.allocated().saturating_add(free) {
-            // It cannot fit even in an empty balloon's place: freeing would only lose memory to others.
-            ByteSize::ZERO
-        } else {
-            self.balloon.give_way(size).ok()?
-        };
-        Some(Yielded { freed, left: self.balloon.allocated(), free: self.balloon.memory().ok()?.free })
+        self.balloon.set_target(self.share());
     }
 
     /// Reports, the gauge being up to date before anyone reads it.
@@ -395,7 +349,7 @@ impl<S: Space> Bench<'_, S> {
         self.gauge.allocated.store(self.balloon.allocated().bytes(), Ordering::Relaxed);
         self.gauge.chunks.store(self.balloon.count() as u64, Ordering::Relaxed);
         self.gauge.target.store(self.reservation.bytes(), Ordering::Relaxed);
-        self.gauge.job.store(self.job.bytes(), Ordering::Relaxed);
+        self.gauge.job.store(self.following.job.holds.bytes(), Ordering::Relaxed);
         self.gauge.chunk_size.store(self.balloon.chunk_size().bytes(), Ordering::Relaxed);
     }
 }

@@ -24,6 +24,39 @@ pub struct Relative {
     pub name: String,
 }
 
+/// Who belongs to a job, for a thread that has no [`Job`].
+#[derive(Debug, Clone)]
+pub struct Kin {
+    /// CMD's pid, as long as it runs.
+    pub root: u32,
+    pub mark: Mark,
+}
+
+impl Kin {
+    /// Whether a process is CMD or descends from it, as [`Job::family`] finds out.
+    pub fn includes(&self, pid: u32) -> bool {
+        let entry = self.mark.entry();
+        let mut next = Some(pid);
+        while let Some(pid) = next.filter(|pid| *pid > 1) {
+            if pid == self.root {
+                return true;
+            }
+            match read(pid, &entry) {
+                Some(process) if process.is_marked => return true,
+                process => next = process.map(|process| process.parent),
+            }
+        }
+        false
+    }
+}
+
+impl Mark {
+    /// As it stands in an environment.
+    fn entry(&self) -> Vec<u8> {
+        [self.name.as_bytes(), b"=", self.value.as_bytes()].concat()
+    }
+}
+
 struct Process {
     pid: u32,
     parent: u32,
@@ -35,10 +68,7 @@ impl Job {
     /// CMD's living descendants, CMD not among them, by pid. Ask before or after its end. A process that left CMD's tree and
     /// wiped its environment is missed, as is everything of other users.
     pub fn family(&self, mark: &Mark) -> Vec<Relative> {
-        let mut entry = mark.name.as_bytes().to_vec();
-        entry.push(b'=');
-        entry.extend_from_slice(mark.value.as_bytes());
-        let processes = living(&entry);
+        let processes = living(&mark.entry());
         let mut members: HashSet<u32> = processes.iter().filter(|p| p.is_marked).map(|p| p.pid).collect();
         if self.end.is_none() {
             // Later the pid may be anyone's.

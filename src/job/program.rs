@@ -14,11 +14,11 @@ use super::{SpawnError, Spec};
 const PATH: &str = "/bin:/usr/bin";
 
 impl Spec {
-    /// Looks for CMD as execvp(3) does. Success is no promise: what a file really is only shows when it is executed.
+    /// Finds CMD as execvp(3) does. Success is no promise: what a file really is only shows when it is executed.
     ///
     /// # Errors
     /// It is not there, or may not be executed.
-    pub fn look_up(&self) -> Result<(), SpawnError> {
+    pub fn look_up(&self) -> Result<PathBuf, SpawnError> {
         let program = self.program.as_os_str();
         look_up(program, std::env::var_os("PATH").as_deref().unwrap_or(OsStr::new(PATH))).map_err(|why| {
             let (program, why) = (program.to_owned(), io::Error::from(why));
@@ -27,11 +27,11 @@ impl Spec {
     }
 }
 
-fn look_up(program: &OsStr, path: &OsStr) -> Result<(), Errno> {
+fn look_up(program: &OsStr, path: &OsStr) -> Result<PathBuf, Errno> {
     let mut why = Errno::NOENT;
     for candidate in candidates(program, path) {
         match may_execute(&candidate) {
-            Ok(()) => return Ok(()),
+            Ok(()) => return Ok(candidate),
             Err(Errno::NOENT | Errno::NOTDIR) => {}
             Err(other) => why = other,
         }
@@ -71,14 +71,16 @@ mod tests {
         make("text", 0o644);
         fs::create_dir(place.path().join("directory")).unwrap();
         let in_path = |program: &str| {
-            look_up(OsStr::new(program), OsStr::from_bytes(&[b"/none:", place.path().as_os_str().as_bytes()].concat()))
+            let path = [b"/none:", place.path().as_os_str().as_bytes()].concat();
+            look_up(OsStr::new(program), OsStr::from_bytes(&path))
+                .map(|found| assert_eq!(found, place.path().join(program)))
         };
         assert_eq!(in_path("runs"), Ok(()));
         assert_eq!(in_path("text"), Err(Errno::ACCESS));
         assert_eq!(in_path("directory"), Err(Errno::ACCESS));
         assert_eq!(in_path("absent"), Err(Errno::NOENT));
         assert_eq!(in_path(""), Err(Errno::NOENT));
-        let by_path = |name: &str| look_up(place.path().join(name).as_os_str(), OsStr::new(""));
+        let by_path = |name: &str| look_up(place.path().join(name).as_os_str(), OsStr::new("")).map(drop);
         assert_eq!(by_path("runs"), Ok(()));
         assert_eq!(by_path("text"), Err(Errno::ACCESS));
         assert_eq!(by_path("absent"), Err(Errno::NOENT));

@@ -5,6 +5,7 @@ mod bar;
 pub mod diagnosis;
 pub mod json;
 pub mod progress;
+pub mod summary;
 pub mod table;
 mod text;
 

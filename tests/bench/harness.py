@@ -1,6 +1,7 @@
 """What the benchmark stands on: the programs, sandboxes of the simulated driver, clocks, and the table."""
 
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -67,6 +68,20 @@ class Sandbox:
     def call(self, *arguments):
         command = [self.programs.balloon, *arguments]
         return subprocess.run(command, env=self.environment, check=True, capture_output=True).stdout
+
+    def show(self):
+        """The machine's own account of who uses it."""
+        command = [self.programs.simulator, "show"]
+        return subprocess.run(command, env=self.environment, check=True, capture_output=True, text=True).stdout
+
+    def used(self):
+        """Memory in use on GPU 0, in MB."""
+        return int(re.search(r"^GPU 0:.* (\d+) of \d+ MB used", self.show()).group(1))
+
+    def used_by(self, pid):
+        """What one process has on GPU 0, in MB."""
+        found = re.search(rf"pid {pid}: (\d+) MB", self.show())
+        return int(found.group(1)) if found else 0
 
     def status_until_held(self, name):
         """Asks for the status of `name` while it inflates; how long each answer took."""
@@ -192,6 +207,10 @@ class Table:
     def at_most(self, what, unit, ours, bound):
         figure = f"{ours:.1f}" if isinstance(ours, float) else str(ours)
         self.row(what, "", f"{figure} {unit}".strip(), "", f"{bound} {unit}".strip(), ours <= bound)
+
+    def told(self, what, figure):
+        """A figure without a bound."""
+        self.rows.append([what, "", figure, "", "none", ""])
 
     def row(self, *cells_and_verdict):
         *cells, holds = cells_and_verdict

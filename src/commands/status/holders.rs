@@ -41,7 +41,7 @@ impl Asked {
         let deadline = self.deadline;
         let hear = |(entry, pending): (Entry, Result<Pending, ClientError>)| {
             let answer = match pending.and_then(|pending| pending.answer(deadline)) {
-                Ok(Answer::Status { balloon }) => Ok(balloon),
+                Ok(Answer::Status { balloon }) => Ok(*balloon),
                 Ok(_) | Err(ClientError::Ended) => return None,
                 Err(why) => Err(why),
             };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use gpu_sim::{Family, GB};
 use rustix::process::Signal;
 
-use crate::harness::{CONTEXT, Machine, Running};
+use crate::harness::{Background, CONTEXT, Machine, Running};
 
 const SLOWLY: Duration = Duration::from_millis(20);
 
@@ -27,6 +27,26 @@ fn a_signal_before_everything_is_held_gives_back_what_was_taken() {
         assert_eq!(machine.used(0), 0, "the caller was back before the memory");
     }
     machine.hold("--reserve 1GB --name train");
+}
+
+#[test]
+fn it_waits_in_line_with_its_holder() {
+    let machine = Machine::new();
+    let mut rival = machine.occupy(0, 20 * GB);
+    let waits = |machine: &Machine| machine.status()["balloons"][0]["state"] == "waiting";
+    let mut caller = Running::start(&mut machine.program("hold --detach --wait --reserve 20GB --name train"));
+    machine.wait_for("it waits", |_| waits(&machine));
+    caller.signal(Signal::INT);
+    caller.wait().exits(130);
+    machine.run("status train").exits(5);
+
+    let mut caller = Running::start(&mut machine.program("hold --detach --wait --reserve 20GB --name train"));
+    machine.wait_for("it waits", |_| waits(&machine));
+    assert!(caller.is_silent());
+    assert_eq!(rival.resize(GB), Ok(()));
+    let holder = Background::of(&caller.wait().exits(0));
+    assert_eq!(machine.used_by(0, holder.pid()), 20 * GB + CONTEXT);
+    machine.run("hold --detach --wait=50ms --reserve 20GB").exits(3).says(&["GPU 0", "missing"]);
 }
 
 #[test]

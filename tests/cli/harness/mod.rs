@@ -1,7 +1,9 @@
 //! What the tests stand on: a machine of simulated GPUs with a runtime directory of its own, and the program on it.
 
 mod background;
+mod compiler;
 mod holders;
+mod job;
 mod process;
 mod session;
 mod terminal;
@@ -15,7 +17,9 @@ use gpu_sim::{Builder, Sandbox};
 use tempfile::TempDir;
 
 pub use background::Background;
+pub use compiler::compile;
 pub use holders::CONTEXT;
+pub use job::pid_of;
 pub use process::{DEADLINE, Ended, Running};
 pub use session::Session;
 pub use terminal::Terminal;

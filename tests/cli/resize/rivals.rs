@@ -84,7 +84,7 @@ fn where_the_second_gpu_does_not_fit_both_stay_as_they_were() {
 
 #[test]
 fn where_the_second_gpu_fails_midway_the_first_gives_back_what_it_took() {
-    let machine = Machine::new();
+    let machine = Machine::with(|builder| builder.delay(Family::Alloc, Duration::from_millis(5)));
     let holder = machine.hold("--gpu 0,1 --reserve 3GB --chunk-size 96MB --name train");
     let chunks = [0, 1].map(|gpu| part(&machine, gpu, "num_chunks"));
     let from = [0, 1].map(|gpu| machine.traced(gpu));
@@ -98,9 +98,47 @@ fn where_the_second_gpu_fails_midway_the_first_gives_back_what_it_took() {
     let rival = machine.occupy(1, 8 * GB);
     resize.wait().exits(3).says(&["GPU 1"]);
     for gpu in [0, 1] {
-        assert!(machine.traced(gpu) > from[gpu], "GPU {gpu} never grew");
+        assert!(machine.traced(gpu) > from[gpu] + 2, "GPU {gpu} never grew");
         assert_eq!(least(&machine, gpu, &holder, from[gpu]), 3 * GB);
         assert_eq!((machine.balloon(gpu, &holder), &part(&machine, gpu as u64, "num_chunks")), (3 * GB, &chunks[gpu]));
     }
     drop(rival);
+}
+
+#[test]
+fn every_gpu_that_is_short_is_named_and_who_is_in_the_way() {
+    let machine = Machine::new();
+    let holder = machine.hold("--gpu 0,1 --reserve 3GB --name train");
+    let rivals = [0, 1].map(|gpu| machine.hog(gpu, 20 * GB - CONTEXT));
+    let failed = machine.run("resize train 5GB,6GB").exits(3).says(&[
+        "GPU 0: 5.0 GB wanted, 524.0 MB free, 1.5 GB missing; GPU 1: 6.0 GB wanted, 524.0 MB free, 2.5 GB missing",
+        &format!("GPU 0: pid {} holds 20.0 GB (", rivals[0].pid()),
+        &format!("GPU 1: pid {} holds 20.0 GB (", rivals[1].pid()),
+        "hint: ask for less",
+    ]);
+    assert!(!failed.stderr.contains(&format!("pid {}", holder.pid())), "the balloon is in its own way");
+    drop(rivals);
+    let alone = machine.run("resize train 24GB").exits(3);
+    assert!(!alone.stderr.contains("held by processes"), "{}", alone.stderr);
+}
+
+#[test]
+fn gpus_are_called_as_in_the_shell_that_asks() {
+    let machine = Machine::new();
+    let _holder = machine.hold("--gpu 1 --reserve 3GB --name train");
+    let mut command = machine.program("resize train 24GB");
+    let failed = Running::start(command.env("CUDA_VISIBLE_DEVICES", "1")).wait().exits(3);
+    failed.says(&["GPU 0: 24.0 GB wanted"]);
+    let said = Running::start(machine.program("resize train 4GB").env("CUDA_VISIBLE_DEVICES", "1")).wait().exits(0);
+    assert!(said.stdout.contains(" gpu=0 "), "{}", said.stdout);
+}
+
+#[test]
+fn a_share_of_nothing_is_not_available() {
+    let machine = Machine::new();
+    let holder = machine.hold("--reserve all --name train");
+    let before = machine.traced(0);
+    machine.run("resize train +50%").exits(3).says(&["0 B free, 2.0 MB missing"]);
+    machine.run("resize train 100%").exits(0);
+    assert_eq!((machine.traced(0), machine.balloon(0, &holder)), (before, 24 * GB - CONTEXT));
 }

@@ -38,6 +38,20 @@ fn during_the_inflation_it_is_told_to_come_back() {
 }
 
 #[test]
+fn in_line_it_is_told_to_come_back_and_a_release_ends_the_wait() {
+    let machine = Machine::new();
+    let _rival = machine.occupy(0, 20 * GB);
+    let mut holder = Running::start(&mut machine.program("hold --reserve 20GB --wait --name train"));
+    machine.wait_for("it waits", |_| machine.status()["balloons"][0]["state"] == "waiting");
+    machine.run("resize train 2GB").exits(1).says(&["the balloon is not inflated yet"]);
+    assert!(holder.is_silent());
+    machine.run("release train").exits(0);
+    let said = holder.wait().exits(1).says(&["released before everything was held"]);
+    assert_eq!(said.stdout, "");
+    machine.run("release train").exits(5);
+}
+
+#[test]
 fn during_the_deflation_it_is_told_so() {
     let machine = Machine::with(|builder| builder.delay(Family::Free, Duration::from_millis(50)));
     let mut holder = machine.hold("--reserve 20GB --chunk-size 1GB --name train");

@@ -14,6 +14,7 @@
 #define MOST 65536
 #define LARGEST (1024 * MB)
 #define SMALLEST (2 * MB)
+#define BOOTY (64 * MB)
 
 static struct { memory address; size_t bytes; } chunks[MOST];
 static size_t count, held;
@@ -44,15 +45,16 @@ static void fill(size_t leave)
 }
 
 /*
- * Knocks with the smallest chunk, since most often nothing is free, and takes larger and larger ones once the door is
- * open, until nothing is left.
+ * Takes what is free. One who looks now and then begins with large chunks and ends when the smallest is refused. One who
+ * does nothing else knocks with the smallest, since most often nothing is free, and takes larger and larger ones once the
+ * door is open.
  */
-static void thieve(void)
+static void thieve(int is_spinning)
 {
-	size_t chunk = SMALLEST;
+	size_t chunk = is_spinning ? SMALLEST : BOOTY;
 	for (;;) {
 		if (take(chunk))
-			chunk = chunk < 64 * MB ? 2 * chunk : chunk;
+			chunk = is_spinning && chunk < BOOTY ? 2 * chunk : chunk;
 		else if (chunk > SMALLEST)
 			chunk /= 2;
 		else
@@ -80,7 +82,7 @@ int main(void)
 	for (;;) {
 		fflush(stdout);
 		while (is_thief && poll(&input, 1, pause) == 0) {
-			thieve();
+			thieve(pause == 0);
 			looked++;
 		}
 		if (!fgets(command, sizeof command, stdin))

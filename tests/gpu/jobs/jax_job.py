@@ -4,7 +4,7 @@ import time
 
 started = time.perf_counter()
 import jax  # noqa: E402
-import jax.numpy as numpy  # noqa: E402
+from jax import numpy  # noqa: E402
 
 from job import serve  # noqa: E402
 

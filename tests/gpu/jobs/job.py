@@ -1,9 +1,9 @@
 """What the jobs have in common: they grow as they are told on standard input, and answer each command with JSON.
 
-    start                     makes the context
-    view                      free and total memory as the framework sees them, and its own figures
-    grow PIECE COUNT SECONDS  allocates COUNT more pieces of PIECE bytes, for SECONDS at most
-    shrink                    frees everything
+start                     makes the context
+view                      free and total memory as the framework sees them, and its own figures
+grow PIECE COUNT SECONDS  allocates COUNT more pieces of PIECE bytes, for SECONDS at most
+shrink                    frees everything
 """
 
 import json

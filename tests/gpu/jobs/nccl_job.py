@@ -5,7 +5,7 @@ import sys
 import time
 
 import torch
-import torch.distributed as distributed
+from torch import distributed
 
 from job import Job, tell
 
@@ -46,7 +46,7 @@ def main():
     torch.cuda.synchronize()
     took = (time.perf_counter() - start) * 100
     refused = sum(grown["out_of_memory"] for grown in rounds)
-    allocations = sorted(sum((grown["took_us"] for grown in rounds), []))
+    allocations = sorted(took for grown in rounds for took in grown["took_us"])
     median = allocations[len(allocations) // 2] if allocations else 0
     grown = {"out_of_memory": refused, "allocations": len(allocations), "median_us": median}
     tell({**grown, "rank": rank, "is_right": is_right, "all_reduce_ms": took, "view": torch.cuda.mem_get_info()})

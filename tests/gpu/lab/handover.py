@@ -4,10 +4,10 @@ import time
 from contextlib import ExitStack
 
 from lab import MB
-from lab.programs import Silent
+from lab.programs import Program, Silent
 from lab.readings import Gpu, Sampler
-from lab.report import attempt, mib
-from lab.stress import CHUNK, HEADER, PIECE, RESERVE, THIEVES, Others, alone, stress, summary_of, wrapped
+from lab.report import mib
+from lab.stress import CHUNK, HEADER, PIECE, RESERVE, THIEVES, Others, Rounds, alone, stress, summary_of, wrapped
 
 # What makes each framework allocate as it is named.
 JOBS = [
@@ -21,6 +21,8 @@ JOBS = [
     ("cupy", "cupy_job", {}, []),
     ("numba", "numba_job", {}, []),
 ]
+# As `run` has it for the job: some frameworks take memory on every GPU they see.
+ON_ONE_GPU = {"CUDA_VISIBLE_DEVICES": "0"}
 FRAMEWORK_PIECES = 36  # 2.3 GB: a framework's context and libraries take the rest
 PIECES = 48  # 3 GB
 
@@ -28,16 +30,15 @@ PIECES = 48  # 3 GB
 IMPORT = 150
 
 
-def run(lab, report, clock):
+def run(lab):
     gpu = Gpu()
     if lab.call(lab.balloon, "run", "--reserve", "64MB", "--", "true")[0]:
         raise Silent("`gpu-balloon run -- true` fails: see the log")
-    report.heading(f"Handover: {RESERVE} reserved, pieces of {PIECE // MB} MB, everything else on the GPU taken")
+    lab.report.heading(f"Handover: {RESERVE} reserved, pieces of {PIECE // MB} MB, everything else on the GPU taken")
     with ExitStack() as stack:
         others = Others(lab, stack)
-        for what, piece in [("the C job", handovers), ("contexts", contexts), ("latency", latencies), ("views", views)]:
-            attempt(report, clock, what, lambda piece=piece: piece(lab, report, clock, gpu, others))
-        attempt(report, clock, "frameworks", lambda: frameworks(lab, report, clock, gpu, others))
+        for piece in [handovers, contexts, latencies, views, frameworks]:
+            lab.attempt(piece.__name__, piece, lab, gpu, others)
 
 
 def c_job(lab, what, others, options, use, is_full=True):
@@ -54,20 +55,20 @@ def c_job(lab, what, others, options, use, is_full=True):
     return found, summary
 
 
-def handovers(lab, report, clock, gpu, others):
+def handovers(lab, gpu, others):
     rows = []
 
     def one(what, options, thief, rounds, is_full):
         def use(job):
             started = job.ask("start")
             if "error" in started:
-                raise Silent(started["error"])
+                return Rounds(error=started["error"])
             time.sleep(0.3)  # NVML's word on the context may come a little later
             return stress(lab, gpu, job, others, rounds, PIECES, THIEVES[thief])
 
         done, summary = c_job(lab, what, others, options, use, is_full)
         rows.append([what, thief, *done.cells(THIEVES[thief] is not None)])
-        report.figures("handover", what=what, thief=thief, summary=summary, **done.figures())
+        lab.report.figures("handover", what=what, thief=thief, summary=summary, **done.figures())
 
     for what, options, thief, rounds, is_full in [
         ("the GPU otherwise empty", [], "none", 21, False),
@@ -78,11 +79,11 @@ def handovers(lab, report, clock, gpu, others):
         ("--handover nvml, the GPU otherwise empty", ["--handover", "nvml"], "none", 5, False),
         ("--handover off, the GPU full", ["--handover", "off"], "none", 1, True),
     ]:
-        attempt(report, clock, f"{what}, thief: {thief}", lambda: one(what, options, thief, rounds, is_full), 25)
-    report.table(["C job", "thief", *HEADER], rows)
+        lab.attempt(f"{what}, thief: {thief}", one, what, options, thief, rounds, is_full, least=25)
+    lab.report.table(["C job", "thief", *HEADER], rows)
 
 
-def contexts(lab, report, clock, gpu, others):
+def contexts(lab, gpu, others):
     """The job's context is a handover too, the largest, and the driver asks for it piece by piece."""
     rows = []
 
@@ -98,20 +99,20 @@ def contexts(lab, report, clock, gpu, others):
         (started, stolen, sampler), summary = c_job(lab, f"context {thief}", others, [], use)
         came = f"{started['context_ms']:.0f}" if "context_ms" in started else started["error"]
         rows.append([thief, came, mib(stolen), mib(max(free for _, free in sampler.samples))])
-        report.figures("context", thief=thief, stolen_bytes=stolen, summary=summary, **started)
+        lab.report.figures("context", thief=thief, stolen_bytes=stolen, summary=summary, **started)
 
     for thief in THIEVES:
-        attempt(report, clock, f"context, thief: {thief}", lambda: one(thief))
-    report.text("The context of a job on a full GPU, five hundred MB from its reservation:\n")
-    report.table(["thief", "made in, ms", "stolen, MiB", "free meanwhile, at most, MiB"], rows)
+        lab.attempt(f"context, thief: {thief}", one, thief)
+    lab.report.text("The context of a job on a full GPU, five hundred MB from its reservation:\n")
+    lab.report.table(["thief", "made in, ms", "stolen, MiB", "free meanwhile, at most, MiB"], rows)
 
 
-def latencies(lab, report, clock, gpu, others):
+def latencies(lab, gpu, others):
     """What `run` adds to an allocation while memory is plentiful."""
     others.leave()
     growths = [("1 KB", 1024, 20000), ("2 MB", 2 * MB, 1000), ("64 MB", PIECE, 40)]
 
-    def of(job):
+    def of(job, end):
         try:
             job.told()
             job.ask("start")
@@ -122,19 +123,21 @@ def latencies(lab, report, clock, gpu, others):
                 found.append((took[len(took) // 2], took[len(took) * 99 // 100], job.ask("shrink")["free_us"]))
             return found
         finally:
-            job.end()
+            end(job)
 
-    turns = [(of(lab.job("grow")), of(wrapped(lab, "latency", "grow"))) for _ in range(3)]
-    report.figures("latency", turns=turns)
+    turns = [(of(lab.job("grow"), Program.end), of(wrapped(lab, "latency", "grow"), summary_of)) for _ in range(3)]
+    lab.report.figures("latency", turns=turns)
     rows = []
     for number, (what, _, _) in enumerate(growths):
         best = [[min(turn[which][number][figure] for turn in turns) for which in [0, 1]] for figure in range(3)]
         rows.append([what, *(f"{without:.2f} / {under:.2f}" for without, under in best)])
-    report.text("An allocation of the C job where memory is plentiful, without / under `run`, the best of three, us:\n")
-    report.table(["piece", "median", "p99", "free"], rows)
+    lab.report.text(
+        "An allocation of the C job where memory is plentiful, without / under `run`, the best of three, us:\n"
+    )
+    lab.report.table(["piece", "median", "p99", "free"], rows)
 
 
-def views(lab, report, clock, gpu, others):
+def views(lab, gpu, others):
     rows = []
 
     def one(view):
@@ -144,37 +147,39 @@ def views(lab, report, clock, gpu, others):
 
         found, _ = c_job(lab, f"view {view}", others, ["--view", view], use)
         rows.append([view, *(mib(found[name]) for name in ["free", "total", "nvml_free", "nvml_total"])])
-        report.figures("view", view=view, **found)
+        lab.report.figures("view", view=view, **found)
 
     for view in ["shared", "capped", "raw"]:
-        attempt(report, clock, f"view {view}", lambda: one(view))
-    report.text(f"What the job sees of a full GPU beside its {RESERVE} and after its context, MiB:\n")
-    report.table(["view", "cuMemGetInfo free", "total", "NVML free", "total"], rows)
+        lab.attempt(f"view {view}", one, view)
+    lab.report.text(f"What the job sees of a full GPU beside its {RESERVE} and after its context, MiB:\n")
+    lab.report.table(["view", "cuMemGetInfo free", "total", "NVML free", "total"], rows)
 
 
-def frameworks(lab, report, clock, gpu, others):
+def frameworks(lab, gpu, others):
     """All jobs are imported side by side, each in its own reservation, and then grow one after the other."""
     others.leave()
     rows, seen, jobs = [], [], []
     try:
         for what, name, environment, options in JOBS:
-            jobs.append((what, wrapped(lab, what, name, options, environment), lab.job(name, **environment)))
-        ready = [entry for entry in jobs if attempt(report, clock, f"{entry[0]}: import", lambda: imported(*entry[1:]))]
+            jobs.append(
+                (what, wrapped(lab, what, name, options, environment), lab.job(name, **environment, **ON_ONE_GPU))
+            )
+        ready = [entry for entry in jobs if lab.attempt(f"{entry[0]}: import", imported, *entry[1:])]
         before = {}
         for what, _, without in ready:
-            before[what] = attempt(report, clock, f"{what}: alone", lambda: alone(without, FRAMEWORK_PIECES))
+            before[what] = lab.attempt(f"{what}: alone", alone, without, FRAMEWORK_PIECES)
             without.end()
         others.fill()
         for what, job, _ in ready:
-            attempt(report, clock, what, lambda: framework(lab, report, gpu, others, what, job, before[what], rows, seen), 20)
+            lab.attempt(what, framework, lab, gpu, others, what, job, before[what], rows, seen, least=20)
     finally:
         for what, job, without in jobs:
             without.end()
-            report.figures("summary", what=what, summary=summary_of(job))
-    report.table(["", "thief", *HEADER[:2], "median alone, us", *HEADER[2:]], rows)
-    report.text("What each framework sees, and what its start cost:\n")
+            lab.report.figures("summary", what=what, summary=summary_of(job))
+    lab.report.table(["", "thief", *HEADER[:2], "median alone, us", *HEADER[2:]], rows)
+    lab.report.text("What each framework sees, and what its start cost:\n")
     columns = ["free, MiB", "total, MiB", "start, ms", "start alone, ms", "off at the start, MiB", "its own figures"]
-    report.table(["", *columns], seen)
+    lab.report.table(["", *columns], seen)
 
 
 def imported(job, without):
@@ -182,14 +187,14 @@ def imported(job, without):
     return job.told(IMPORT) and without.told(max(1, end - time.monotonic()))
 
 
-def framework(lab, report, gpu, others, what, job, before, rows, seen):
+def framework(lab, gpu, others, what, job, before, rows, seen):
     others.fill()
     free = gpu.free()
     with Sampler(gpu) as sampler:
         started = job.ask("start")
     view = {} if "error" in started else job.ask("view")
     off = sampler.deviation(free, CHUNK)
-    report.figures("start", what=what, alone=before, view=view, started=started, **off)
+    lab.report.figures("start", what=what, alone=before, view=view, started=started, **off)
     if "error" in started:
         rows.append([what, "", started["error"][:100], *[""] * 10])
         return
@@ -198,11 +203,13 @@ def framework(lab, report, gpu, others, what, job, before, rows, seen):
         done = stress(lab, gpu, job, others, 5 if pause is None else 3, FRAMEWORK_PIECES, pause)
         cells = done.cells(pause is not None)
         rows.append([what, thief, *cells[:2], f"{median_alone:,.0f}" if median_alone else "", *cells[2:]])
-        report.figures("framework", what=what, thief=thief, **done.figures())
+        lab.report.figures("framework", what=what, thief=thief, **done.figures())
         if done.not_regained:
             # The next growth shall find the GPU as full as this one did.
             others.fill()
-    own = {name: figure for name, figure in job.ask("view").items() if name not in view or name not in ("free", "total")}
+    own = {
+        name: figure for name, figure in job.ask("view").items() if name not in view or name not in ("free", "total")
+    }
     sees = [mib(view[name]) if name in view else "" for name in ["free", "total"]]
     strayed = f"-{mib(off['under_bytes'])} / +{mib(off['over_bytes'])}"
     seen.append([what, *sees, started["context_ms"], started_alone.get("context_ms", ""), strayed, own])

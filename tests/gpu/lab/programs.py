@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+from lab.report import Report
+
 DEADLINE = 60
 
 JOBS = Path(__file__).resolve().parents[1] / "jobs"
@@ -22,9 +24,11 @@ class Silent(Exception):
 
 
 class Lab:
-    """Where the programs lie, and where what they write to standard error goes."""
+    """Where the programs lie, where what they say goes, and how much time is left."""
 
-    def __init__(self, programs, out, runtime):
+    def __init__(self, programs, out, runtime, minutes):
+        self.end = time.monotonic() + minutes * 60
+        self.report = Report(out)
         self.balloon = programs / "gpu-balloon"
         self.bare = programs / "bare"
         self.neighbour = programs / "neighbour"
@@ -36,6 +40,19 @@ class Lab:
         self.environment = {**os.environ, "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "XDG_RUNTIME_DIR": str(runtime)}
         # On the simulated driver, where no figure means anything.
         self.is_simulated = "GPU_SIM_DIR" in os.environ
+
+    def attempt(self, what, action, *arguments, least=15):
+        """One piece that must not stop the others: whatever it fails with is reported."""
+        left = self.end - time.monotonic()
+        if left < least:
+            self.report.text(f"- **{what}: left out:** the time is up")
+            return None
+        print(f"[{left:.0f} s left] {what}", file=sys.stderr, flush=True)
+        try:
+            return action(*arguments)
+        except Exception as error:  # whatever it is
+            self.report.failed(what, error)
+            return None
 
     def start(self, *command, **environment):
         return Program(command, {**self.environment, **environment}, self.log)
@@ -111,7 +128,7 @@ class Program:
             self.buffer += chunk
         line, _, self.buffer = self.buffer.partition(b"\n")
         text = line.decode(errors="replace")
-        self.log.write(f"{self.name}[{self.pid}]: {text}\n".encode())
+        self.log.write(f"{self.name}[{self.pid}]: {text[:1000]}\n".encode())
         return text
 
     def told(self, timeout=DEADLINE):

@@ -1,8 +1,6 @@
 """What was found: tables in Markdown for people, and every figure as JSON."""
 
 import json
-import sys
-import time
 
 
 class Report:
@@ -30,29 +28,6 @@ class Report:
     def failed(self, what, error):
         self.text(f"- **{what}: failed:** {type(error).__name__}: {error}")
         self.figures("failure", what=what, error=str(error))
-
-
-class Clock:
-    """How much of the time that was given is left."""
-
-    def __init__(self, minutes):
-        self.end = time.monotonic() + minutes * 60
-
-    def left(self):
-        return self.end - time.monotonic()
-
-
-def attempt(report, clock, what, action, least=15):
-    """One piece that must not stop the others: whatever it fails with is reported."""
-    if clock.left() < least:
-        report.text(f"- **{what}: left out:** the time is up")
-        return None
-    print(f"[{clock.left():.0f} s left] {what}", file=sys.stderr, flush=True)
-    try:
-        return action()
-    except Exception as error:  # noqa: BLE001 whatever it is
-        report.failed(what, error)
-        return None
 
 
 def mib(amount):

@@ -88,7 +88,9 @@ class Rounds:
         return took[int((len(took) - 1) * share)] if took else 0
 
     def cells(self, has_thief):
-        growing, freed = (f"{amount / MB:,.0f}" if has_thief else "" for amount in [self.stolen_growing, self.stolen_freed])
+        growing, freed = (
+            f"{amount / MB:,.0f}" if has_thief else "" for amount in [self.stolen_growing, self.stolen_freed]
+        )
         if self.error:
             return [self.error[:100], len(self.took), "", "", "", growing, freed, "", "", ""]
         refused = f"{self.out_of_memory}, beside {self.refused_beside / MB:,.0f} MiB" if self.out_of_memory else "0"

@@ -7,32 +7,41 @@ from lab import GB
 from lab.main import tests
 from lab.programs import JOBS, Silent
 from lab.readings import Gpu, Sampler, count
-from lab.report import attempt, mib
+from lab.report import mib
 from lab.stress import CHUNK
 
 RESERVE = 8 * GB
 GATE = 'echo "{\\"ready\\":true}"; read go; exec "$@"'
 
 
-def run(lab, report, clock):
+def run(lab):
     if count() < 2:
-        report.text("- two: left out: this machine has one GPU")
+        lab.report.text("- two: left out: this machine has one GPU")
         return
-    report.heading("Two GPUs")
-    attempt(report, clock, "tests", lambda: tests(lab, report, "several::"))
+    lab.report.heading("Two GPUs")
+    lab.attempt("tests", tests, lab, "several::")
     rows = []
     for what, is_full in [("both GPUs otherwise empty", False), ("both GPUs otherwise full", True)]:
-        attempt(report, clock, what, lambda: ranks(lab, report, what, is_full, rows), 60)
-    report.table(["two ranks with NCCL", "GPU", "out of memory", "allocations", "median, us", "all-reduce of 256 MB, ms", "strayed, MiB"], rows)
+        lab.attempt(what, ranks, lab, what, is_full, rows, least=60)
+    columns = [
+        "GPU",
+        "out of memory",
+        "allocations",
+        "median, us",
+        "all-reduce of 256 MB, ms",
+        "job + balloon off by, MiB",
+    ]
+    lab.report.table(["two ranks with NCCL", *columns], rows)
 
 
-def ranks(lab, report, what, is_full, rows):
+def ranks(lab, what, is_full, rows):
     gpus = [Gpu(0), Gpu(1)]
     with ExitStack() as stack:
         fillers = [stack.enter_context(lab.start(lab.neighbour, CUDA_VISIBLE_DEVICES=str(gpu))) for gpu in [0, 1]]
         for filler in fillers:
             filler.told()
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", JOBS / "nccl_job.py"]
+        meeting = ["--nnodes=1", "--nproc-per-node=2", "--master-addr=127.0.0.1", "--master-port=29511"]
+        torchrun = [sys.executable, "-m", "torch.distributed.run", *meeting, JOBS / "nccl_job.py"]
         options = ["--gpu", "0,1", "--reserve", f"{RESERVE // GB}GB", "--summary", "--json"]
         job = stack.enter_context(lab.start(lab.balloon, "run", *options, "--", "sh", "-c", GATE, "sh", *torchrun))
         job.told()
@@ -46,7 +55,7 @@ def ranks(lab, report, what, is_full, rows):
         code = job.wait()
     for rank, sampler, before in zip(found, [one, other], free):
         strayed = sampler.deviation(before, CHUNK)
-        report.figures("nccl", what=what, code=code, **rank, **strayed)
+        lab.report.figures("nccl", what=what, code=code, **rank, **strayed)
         reduced = f"{rank['all_reduce_ms']:.2f}" if rank["is_right"] else "WRONG"
         off = f"-{mib(strayed['under_bytes'])} / +{mib(strayed['over_bytes'])}"
         grown = [rank[name] for name in ["rank", "out_of_memory", "allocations", "median_us"]]

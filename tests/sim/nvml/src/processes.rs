@@ -51,7 +51,9 @@ where
 }
 
 fn running(gpu: &Gpu) -> Vec<ProcessV2> {
-    let processes = gpu.state.processes(gpu.index).into_iter();
+    // Memory that was made without a context has no process here, as seen on an H100 with driver 580.
+    let has_context = |pid: &c_uint| gpu.state.contexts_of(gpu.index, *pid) > 0;
+    let processes = gpu.state.processes(gpu.index).into_iter().filter(|(pid, _)| has_context(pid));
     let none = c_uint::MAX;
     processes.map(|(pid, used)| ProcessV2 { pid, used, gpu_instance: none, compute_instance: none }).collect()
 }

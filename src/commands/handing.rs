@@ -1,0 +1,156 @@
+//! `run`'s options for the handover, carried out; and what it came to.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+
+use tracing::{info, warn};
+
+use crate::cli::{self, HandoverMode};
+use crate::commands::failure::Failure;
+use crate::exit::Exit;
+use crate::gpu::Nvml;
+use crate::handover::{Handover, NoLibrary, PRELOAD, Show, Usage};
+use crate::holder::Holder;
+use crate::job::{Kin, reach};
+use crate::report::summary::{self, Gpu, Summary};
+use crate::units::ByteSize;
+
+/// The handover of one `run`.
+pub struct Handing {
+    mode: HandoverMode,
+    /// `None` with `--handover off`, and when the reservation has ended.
+    handover: Option<Handover>,
+    gpus: Vec<Reserved>,
+    /// Whether the holder has contexts, so that NVML must list it.
+    has_contexts: bool,
+    usage: Vec<Usage>,
+}
+
+/// A GPU as it was reserved.
+struct Reserved {
+    ordinal: u32,
+    uuid: String,
+    size: ByteSize,
+}
+
+impl Handing {
+    /// Gets everything ready before CMD starts.
+    ///
+    /// # Errors
+    /// What was asked for explicitly cannot be had.
+    pub fn prepare(options: &cli::Run, holder: &Holder, program: &Path) -> Result<Self, Failure> {
+        let mode = options.handover;
+        let failed = |error: io::Error| Failure::new(Exit::RunFailed, error).context("cannot hand memory over");
+        let reserved = holder.lanes().iter().map(|lane| lane.reservation()).collect::<Vec<_>>();
+        let gpus = holder.reserved_gpus().zip(reserved).map(|((ordinal, uuid), size)| Reserved { ordinal, uuid, size });
+        let mut handing =
+            Self { mode, handover: None, gpus: gpus.collect(), has_contexts: holder.has_contexts(), usage: Vec::new() };
+        if mode == HandoverMode::Off {
+            return Ok(handing);
+        }
+        let mut handover = Handover::prepare(holder.lanes()).map_err(failed)?;
+        let has_library = mode != HandoverMode::Nvml && handing.bring_library(&mut handover, options, holder)?;
+        let reached = reach(program);
+        if let (true, Err(why)) = (has_library, reached) {
+            info!("the library does not get into the command: {why}");
+        }
+        if mode != HandoverMode::Preload && (!has_library || reached.is_err()) {
+            handing.expect_strangers(&handover, options.reservation.chunk_size)?;
+        }
+        handing.handover = Some(handover);
+        Ok(handing)
+    }
+
+    /// Says whether the library goes into the job.
+    fn bring_library(&self, handover: &mut Handover, options: &cli::Run, holder: &Holder) -> Result<bool, Failure> {
+        let show = match options.view {
+            cli::View::Shared => Show::Shared,
+            cli::View::Capped => Show::Capped,
+            cli::View::Raw => Show::Raw,
+        };
+        match handover.bring_library(show, holder.job_socket()) {
+            Ok(()) => Ok(true),
+            Err(error) if self.mode == HandoverMode::Preload => {
+                Err(Failure::new(Exit::RunFailed, error).context("the library cannot go into the command"))
+            }
+            Err(error) => {
+                tell_without_library(&error);
+                Ok(false)
+            }
+        }
+    }
+
+    /// Only NVML will tell what the job has.
+    fn expect_strangers(&self, handover: &Handover, chunk: ByteSize) -> Result<(), Failure> {
+        match Nvml::open() {
+            Ok(nvml) => {
+                info!("following NVML");
+                handover.expect_strangers(&nvml, chunk);
+                Ok(())
+            }
+            Err(error) if self.mode == HandoverMode::Nvml => Err(Failure::new(Exit::RunFailed, error)
+                .context("cannot follow NVML")
+                .hint("--handover preload does without it")),
+            Err(error) => {
+                info!(%error, "nothing tells what the command holds: the balloon keeps its size beside it");
+                Ok(())
+            }
+        }
+    }
+
+    /// What CMD's environment needs.
+    pub fn environment(&self) -> Option<(OsString, Option<OsString>)> {
+        let library = self.handover.as_ref()?.library()?;
+        Some((PRELOAD.into(), Some(library.preload(std::env::var_os(PRELOAD).as_deref()))))
+    }
+
+    /// CMD runs.
+    pub fn begin(&mut self, kin: Kin) {
+        let Some(handover) = self.handover.as_mut().filter(|_| self.mode != HandoverMode::Preload) else { return };
+        let begun = match Nvml::open() {
+            Ok(nvml) => handover.audit(nvml, kin, self.has_contexts).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = begun {
+            info!(%error, "what contexts of the job take goes uncounted");
+        }
+    }
+
+    /// The reservation ends. Comes before its release: nothing is handed over of a balloon that is gone.
+    pub fn end(&mut self) {
+        if let Some(handover) = self.handover.take() {
+            self.usage = handover.usage();
+        }
+    }
+
+    /// Writes what the job came to.
+    pub fn summarize(&self, command: &str, file: Option<&Path>, as_json: bool) {
+        let usage = self.usage.iter().copied().chain(std::iter::repeat(Usage::default()));
+        let gpus = self.gpus.iter().zip(usage).map(|(gpu, usage)| Gpu {
+            ordinal: gpu.ordinal,
+            uuid: gpu.uuid.clone(),
+            reserved: gpu.size,
+            peak: ByteSize::new(usage.peak),
+            handed_over: ByteSize::new(usage.handed_over),
+            retries: usage.retries,
+        });
+        let summary = Summary { command: command.to_owned(), gpus: gpus.collect() };
+        let text = if as_json { summary::json(&summary) } else { summary::text(&summary) };
+        let written = match file {
+            Some(file) => fs::write(file, text),
+            None => io::stderr().write_all(text.as_bytes()),
+        };
+        if let Err(error) = written {
+            warn!(%error, "the summary cannot be written");
+        }
+    }
+}
+
+fn tell_without_library(error: &NoLibrary) {
+    match std::error::Error::source(error) {
+        Some(why) => info!("no library goes into the command: {error}: {why}"),
+        None => info!("no library goes into the command: {error}"),
+    }
+}

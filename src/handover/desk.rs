@@ -1,0 +1,351 @@
+//! Where the job's processes ask: a thread that admits them, gives way to them, and tells them the memory.
+//!
+//! On each GPU one process is served at a time, first come, first served: its turn lasts from the driver's refusal until
+//! it has allocated what way was given to, so that two ranks never take it from each other.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags,
+    SocketType,
+};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use super::audit::News;
+use super::lane::{View, Yielded};
+use super::ledger::Ledger;
+use super::page::Shared;
+use super::protocol::{Answer, HELLO, MAX_GPUS, NEED, PATIENT, Packet, Request, VIEW, Welcome};
+use crate::gpu::GpuUuid;
+use crate::units::ByteSize;
+
+/// Connections that nobody has been answered on yet. More wait in the kernel's queue.
+const BACKLOG: i32 = 512;
+/// How often those who wait are told to be patient; well within their own patience.
+const REASSURANCE: Duration = Duration::from_millis(500);
+/// How long a turn lasts after the last word of its owner, who may have been stopped.
+const TURN: Duration = Duration::from_secs(5);
+
+/// A connection's number, never given twice.
+type Id = u64;
+
+struct Connection {
+    id: Id,
+    socket: Arc<OwnedFd>,
+    pid: u32,
+    /// What it needs, and on which GPU, if it does.
+    waits: Option<(Request, usize)>,
+}
+
+/// Whose turn it is on a GPU, until when, and who comes after.
+#[derive(Default)]
+struct Turns {
+    current: Option<(Id, Instant)>,
+    queue: VecDeque<Id>,
+}
+
+/// The desk's own state, on its thread.
+pub struct Desk {
+    ledger: Arc<Mutex<Ledger>>,
+    shared: Arc<Shared>,
+    listener: OwnedFd,
+    /// Readable when the desk is to close.
+    closing: OwnedFd,
+    connections: Vec<Connection>,
+    next: Id,
+    turns: Vec<Turns>,
+    /// The processes with a slot; each becomes readable when the process has ended.
+    members: Vec<(u32, OwnedFd)>,
+    reassure: Instant,
+    news: News,
+}
+
+impl Desk {
+    /// Listens at `path`.
+    ///
+    /// # Errors
+    /// The socket cannot be made there.
+    pub fn open(
+        path: &Path,
+        ledger: Arc<Mutex<Ledger>>,
+        shared: Arc<Shared>,
+        closing: OwnedFd,
+        news: News,
+    ) -> io::Result<Self> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let listener = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        rustix::net::bind(&listener, &SocketAddrUnix::new(path)?)?;
+        rustix::net::listen(&listener, BACKLOG)?;
+        let turns = locked(&ledger).gpus().map(|_| Turns::default()).collect();
+        let (connections, members) = (Vec::new(), Vec::new());
+        let reassure = Instant::now();
+        Ok(Self { ledger, shared, listener, closing, connections, next: 0, turns, members, reassure, news })
+    }
+
+    /// Serves until told to close.
+    pub fn serve(mut self) {
+        while self.wait() {
+            self.bury();
+            self.accept();
+            self.listen();
+            self.end_overdue_turns();
+            self.call_next();
+            self.reassure();
+        }
+    }
+
+    /// Waits for something to do. Says whether the desk stays open.
+    fn wait(&self) -> bool {
+        let in_flight = self.turns.iter().any(|turns| turns.current.is_some());
+        let timeout = in_flight.then(|| Timespec { tv_sec: 0, tv_nsec: REASSURANCE.subsec_nanos().into() });
+        let mut polled = vec![PollFd::new(&self.closing, PollFlags::IN), PollFd::new(&self.listener, PollFlags::IN)];
+        polled.extend(self.members.iter().map(|(_, pidfd)| PollFd::new(pidfd, PollFlags::IN)));
+        polled.extend(self.connections.iter().map(|one| PollFd::new(&*one.socket, PollFlags::IN)));
+        match poll(&mut polled, timeout.as_ref()) {
+            Ok(_) => polled[0].revents().is_empty(),
+            Err(error) => error == rustix::io::Errno::INTR,
+        }
+    }
+
+    /// Processes that have ended hold nothing.
+    fn bury(&mut self) {
+        let (ended, alive) = std::mem::take(&mut self.members).into_iter().partition(|(_, pidfd)| is_readable(pidfd));
+        self.members = alive;
+        for (pid, _) in ended {
+            locked(&self.ledger).dismiss(pid);
+            self.news.ring();
+        }
+    }
+
+    fn accept(&mut self) {
+        while let Ok(socket) = rustix::net::accept_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+            let Ok(peer) = getsockopt(&socket, PeerCredentials) else { continue };
+            let user = rustix::process::geteuid();
+            let is_ours = peer.uid() == user.as_raw() || peer.uid() == 0;
+            if let (true, Ok(pid @ 1..)) = (is_ours, u32::try_from(peer.pid())) {
+                self.next += 1;
+                self.connections.push(Connection { id: self.next, socket: Arc::new(socket), pid, waits: None });
+            }
+        }
+    }
+
+    fn listen(&mut self) {
+        for id in self.connections.iter().map(|connection| connection.id).collect::<Vec<_>>() {
+            while let Some(request) = self.receive(id) {
+                self.answer(id, request);
+            }
+        }
+    }
+
+    /// The next request on a connection. One that is closed, or says what nobody understands, is forgotten.
+    fn receive(&mut self, id: Id) -> Option<Request> {
+        let connection = self.connections.iter().find(|connection| connection.id == id)?;
+        let mut bytes = [0; size_of::<Request>()];
+        match rustix::net::recv(&connection.socket, &mut bytes[..], RecvFlags::DONTWAIT | RecvFlags::TRUNC) {
+            Ok((length, _)) if length == bytes.len() => Request::from_bytes(&bytes),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => None,
+            Ok(_) | Err(_) => {
+                self.forget(id);
+                None
+            }
+        }
+    }
+
+    fn answer(&mut self, id: Id, request: Request) {
+        let gpu = locked(&self.ledger).number(GpuUuid(request.gpu));
+        match (request.kind, gpu) {
+            (HELLO, _) => self.welcome(id),
+            (NEED, Some(gpu)) => self.queue(id, request, gpu),
+            (VIEW, Some(gpu)) => self.tell_memory(id, gpu),
+            _ => {
+                if let Some(connection) = self.connection(id) {
+                    send(&connection.socket, &Answer::default());
+                }
+            }
+        }
+    }
+
+    fn connection(&mut self, id: Id) -> Option<&mut Connection> {
+        self.connections.iter_mut().find(|connection| connection.id == id)
+    }
+
+    fn welcome(&mut self, id: Id) {
+        let Some(connection) = self.connections.iter().find(|connection| connection.id == id) else { return };
+        let pid = connection.pid;
+        let Some(Ok(pidfd)) = Pid::from_raw(pid.cast_signed()).map(|pid| pidfd_open(pid, PidfdFlags::empty())) else {
+            return;
+        };
+        let mut ledger = locked(&self.ledger);
+        let slot = ledger.admit(pid);
+        let mut uuids = [[0; 16]; MAX_GPUS];
+        let count = uuids.iter_mut().zip(ledger.gpus()).map(|(place, uuid)| *place = uuid.0).count();
+        let slot_number = slot.and_then(|slot| u32::try_from(slot).ok()).unwrap_or(u32::MAX);
+        let welcome = Welcome { slot: slot_number, count: count as u32, uuids };
+        let sent = send_with_page(&connection.socket, &welcome, &self.shared);
+        if slot.is_none() || !sent {
+            tracing::info!(pid, "a process of the job goes uncounted");
+            ledger.dismiss(pid);
+            return;
+        }
+        tracing::debug!(pid, "a process of the job uses CUDA");
+        drop(ledger);
+        self.members.retain(|(known, _)| *known != pid);
+        self.members.push((pid, pidfd));
+        self.news.ring();
+    }
+
+    fn tell_memory(&mut self, id: Id, gpu: usize) {
+        let Some(connection) = self.connections.iter().find(|connection| connection.id == id) else { return };
+        let reply = Reply::new(&connection.socket);
+        let mut ledger = locked(&self.ledger);
+        // Up to date, so that what the job has just allocated is known before its memory is told.
+        ledger.read();
+        let tell = |view: Option<View>| reply.give(view.map(|view| memory(&view)).unwrap_or_default());
+        ledger.lane(gpu).view(Box::new(tell));
+    }
+
+    fn queue(&mut self, id: Id, request: Request, gpu: usize) {
+        let Some(connection) = self.connection(id) else { return };
+        connection.waits = Some((request, gpu));
+        match &mut self.turns[gpu].current {
+            Some((current, until)) if *current == id => {
+                *until = Instant::now() + TURN;
+                self.give_way(id);
+            }
+            _ => self.turns[gpu].queue.push_back(id),
+        }
+    }
+
+    fn give_way(&mut self, id: Id) {
+        let Some(connection) = self.connection(id) else { return };
+        let Some((request, gpu)) = connection.waits else { return };
+        let reply = Reply::new(&connection.socket);
+        let ledger = locked(&self.ledger);
+        let retries = ledger.retries(gpu);
+        let yielded = move |yielded: Option<Yielded>| {
+            let is_worth_a_try = yielded == Some(Yielded::Room);
+            retries.fetch_add(is_worth_a_try.into(), Relaxed);
+            reply.give(Answer { yes: is_worth_a_try.into(), ..Answer::default() });
+        };
+        ledger.lane(gpu).give_way(ByteSize::new(request.size), Box::new(yielded));
+    }
+
+    /// Whoever is next gets the turn where it is nobody's.
+    fn call_next(&mut self) {
+        for gpu in 0..self.turns.len() {
+            if self.turns[gpu].current.is_none()
+                && let Some(id) = self.turns[gpu].queue.pop_front()
+            {
+                self.turns[gpu].current = Some((id, Instant::now() + TURN));
+                self.give_way(id);
+            }
+        }
+    }
+
+    /// The connection is closed: its turn, or its place in the queue, is given up.
+    fn forget(&mut self, id: Id) {
+        self.connections.retain(|connection| connection.id != id);
+        for gpu in 0..self.turns.len() {
+            self.turns[gpu].queue.retain(|queued| *queued != id);
+            self.end_turn_if(gpu, |current, _| current == id);
+        }
+    }
+
+    fn end_overdue_turns(&mut self) {
+        let now = Instant::now();
+        for gpu in 0..self.turns.len() {
+            self.end_turn_if(gpu, |_, until| until <= now);
+        }
+    }
+
+    fn end_turn_if(&mut self, gpu: usize, ends: impl FnOnce(Id, Instant) -> bool) {
+        if self.turns[gpu].current.is_some_and(|(id, until)| ends(id, until)) {
+            self.turns[gpu].current = None;
+            locked(&self.ledger).settle(gpu);
+        }
+    }
+
+    fn reassure(&mut self) {
+        let now = Instant::now();
+        if now < self.reassure {
+            return;
+        }
+        self.reassure = now + REASSURANCE;
+        let current = self.turns.iter().filter_map(|turns| turns.current.map(|(id, _)| id));
+        let queued = self.turns.iter().flat_map(|turns| turns.queue.iter().copied());
+        let waiting: Vec<Id> = current.chain(queued).collect();
+        for connection in self.connections.iter().filter(|connection| waiting.contains(&connection.id)) {
+            send(&connection.socket, &Answer { yes: PATIENT, ..Answer::default() });
+        }
+    }
+}
+
+/// An answer owed. If whoever owes it goes away, the answer is no.
+struct Reply {
+    socket: Option<Arc<OwnedFd>>,
+}
+
+impl Reply {
+    fn new(socket: &Arc<OwnedFd>) -> Self {
+        Self { socket: Some(Arc::clone(socket)) }
+    }
+
+    fn give(mut self, answer: Answer) {
+        if let Some(socket) = self.socket.take() {
+            send(&socket, &answer);
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if let Some(socket) = self.socket.take() {
+            send(&socket, &Answer::default());
+        }
+    }
+}
+
+fn memory(view: &View) -> Answer {
+    Answer {
+        yes: 1,
+        padding: 0,
+        free: view.memory.free.bytes(),
+        total: view.memory.total.bytes(),
+        balloon: view.balloon.bytes(),
+        job: view.job.bytes(),
+        reservation: view.reservation.bytes(),
+    }
+}
+
+/// A peer that does not read is no concern of ours.
+fn send(socket: &OwnedFd, packet: &impl Packet) {
+    let _ = rustix::net::send(socket, packet.bytes(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+}
+
+fn send_with_page(socket: &OwnedFd, welcome: &Welcome, shared: &Shared) -> bool {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let page = [shared.as_fd()];
+    control.push(SendAncillaryMessage::ScmRights(&page));
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    rustix::net::sendmsg(socket, &[IoSlice::new(welcome.bytes())], &mut control, flags).is_ok()
+}
+
+fn is_readable(descriptor: &OwnedFd) -> bool {
+    let mut polled = [PollFd::new(descriptor, PollFlags::IN)];
+    poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
+}
+
+/// The ledger, also when a thread that had it panicked: its numbers are read anew each time.
+pub fn locked(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
+    ledger.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,236 @@
+//! Who of the job holds what. Adds up what its processes count and what NVML adds to that, and tells each GPU's worker when
+//! the sum has changed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+
+use super::lane::{JobUse, Lane};
+use super::page::Shared;
+use super::protocol::MAX_SLOTS;
+use crate::gpu::GpuUuid;
+use crate::units::ByteSize;
+
+/// What a job may need without being able to wait for it, such as code loaded by the first launch of a kernel.
+const LAZY_LOADING: ByteSize = ByteSize::new(32 << 20);
+
+/// What the job had of one GPU.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Usage {
+    /// Most bytes at one time.
+    pub peak: u64,
+    /// Most bytes out of the reservation at one time.
+    pub handed_over: u64,
+    /// How often the driver was out of memory and way was given.
+    pub retries: u64,
+}
+
+/// What NVML shows of the job on one GPU.
+#[derive(Debug, Default)]
+pub struct Reading {
+    /// By process with a slot: what it has beyond its count.
+    pub members: BTreeMap<u32, u64>,
+    /// All processes without one.
+    pub strangers: u64,
+}
+
+/// The account of one GPU.
+struct Account {
+    lane: Box<dyn Lane>,
+    told: JobUse,
+    /// What the processes' counts came to when they were read last.
+    counted: u64,
+    /// By process: what NVML shows beyond its count, such as a context.
+    beyond: BTreeMap<u32, u64>,
+    strangers: u64,
+    /// The most of these two at one time.
+    most_counted: u64,
+    most_beyond: u64,
+    usage: Usage,
+    retries: Arc<AtomicU64>,
+}
+
+/// The accounts of one job.
+pub struct Ledger {
+    shared: Arc<Shared>,
+    accounts: Vec<Account>,
+    /// By slot: the process that has it.
+    members: Vec<Option<u32>>,
+    /// Kept free where processes without the library may come.
+    headroom_for_strangers: ByteSize,
+    expects_strangers: bool,
+}
+
+impl Ledger {
+    pub fn new(shared: Arc<Shared>, lanes: Vec<Box<dyn Lane>>) -> Self {
+        let account = |lane| Account {
+            lane,
+            told: JobUse::default(),
+            counted: 0,
+            beyond: BTreeMap::new(),
+            strangers: 0,
+            most_counted: 0,
+            most_beyond: 0,
+            usage: Usage::default(),
+            retries: Arc::default(),
+        };
+        let mut ledger = Self {
+            shared,
+            accounts: lanes.into_iter().map(account).collect(),
+            members: vec![None; MAX_SLOTS],
+            headroom_for_strangers: ByteSize::ZERO,
+            expects_strangers: false,
+        };
+        ledger.read();
+        ledger
+    }
+
+    pub fn lanes(&self) -> impl Iterator<Item = &dyn Lane> {
+        self.accounts.iter().map(|account| &*account.lane)
+    }
+
+    /// The identities of the GPUs, by number.
+    pub fn gpus(&self) -> impl Iterator<Item = GpuUuid> {
+        self.accounts.iter().map(|account| account.lane.gpu())
+    }
+
+    pub fn number(&self, gpu: GpuUuid) -> Option<usize> {
+        self.gpus().position(|uuid| uuid == gpu)
+    }
+
+    pub fn lane(&self, number: usize) -> &dyn Lane {
+        &*self.accounts[number].lane
+    }
+
+    pub fn members(&self) -> impl Iterator<Item = u32> {
+        self.members.iter().flatten().copied()
+    }
+
+    /// Gives a process a slot; `None` if there is none left. A process that has one has replaced its program, with which its
+    /// memory went.
+    pub fn admit(&mut self, pid: u32) -> Option<usize> {
+        let known = self.members.iter().position(|member| *member == Some(pid));
+        let slot = known.or_else(|| self.members.iter().position(Option::is_none))?;
+        self.wipe(slot);
+        self.members[slot] = Some(pid);
+        self.read();
+        Some(slot)
+    }
+
+    /// The process has ended: what it held counts as freed.
+    pub fn dismiss(&mut self, pid: u32) {
+        if let Some(slot) = self.members.iter().position(|member| *member == Some(pid)) {
+            self.wipe(slot);
+            self.members[slot] = None;
+        }
+        for account in &mut self.accounts {
+            account.beyond.remove(&pid);
+        }
+        self.read();
+    }
+
+    fn wipe(&self, slot: usize) {
+        for used in &self.shared.page().slots[slot].used {
+            used.store(0, Relaxed);
+        }
+    }
+
+    /// What processes without the library are to find free from now on.
+    pub fn expect_strangers(&mut self, headroom: ByteSize) {
+        self.expects_strangers = true;
+        self.headroom_for_strangers = headroom;
+        self.read();
+    }
+
+    /// Takes note of what NVML shows beside the counts.
+    pub fn audited(&mut self, number: usize, reading: Reading) {
+        let members: Vec<u32> = self.members().collect();
+        let account = &mut self.accounts[number];
+        account.strangers = reading.strangers;
+        // Whoever has ended meanwhile stays out.
+        account.beyond = reading.members;
+        account.beyond.retain(|pid, _| members.contains(pid));
+        let job = self.job(number);
+        let account = &mut self.accounts[number];
+        account.told = job;
+        account.lane.follow(job);
+    }
+
+    /// What each process counts on a GPU.
+    pub fn counts(&self, number: usize) -> BTreeMap<u32, u64> {
+        let slots = &self.shared.page().slots;
+        let members = self.members.iter().zip(slots).filter_map(|(member, slot)| Some(((*member)?, slot)));
+        members.map(|(pid, slot)| (pid, positive(slot.used[number].load(Relaxed)))).collect()
+    }
+
+    /// Reads the counts and tells the workers what has changed.
+    pub fn read(&mut self) {
+        for number in 0..self.accounts.len() {
+            let job = self.job(number);
+            let account = &mut self.accounts[number];
+            if account.told != job {
+                account.told = job;
+                account.lane.follow(job);
+            }
+        }
+    }
+
+    /// The same for one GPU at the end of a turn, of which the worker wants to hear in any case.
+    pub fn settle(&mut self, number: usize) {
+        let job = self.job(number);
+        let account = &mut self.accounts[number];
+        account.told = job;
+        account.lane.settle(job);
+    }
+
+    /// Counts how often way was given on a GPU.
+    pub fn retries(&self, number: usize) -> Arc<AtomicU64> {
+        Arc::clone(&self.accounts[number].retries)
+    }
+
+    /// What the job had of each GPU up to now.
+    pub fn usage(&mut self) -> Vec<Usage> {
+        self.read();
+        let usage = |account: &Account| Usage { retries: account.retries.load(Relaxed), ..account.usage };
+        self.accounts.iter().map(usage).collect()
+    }
+
+    /// What the job holds of a GPU, read now.
+    fn job(&mut self, number: usize) -> JobUse {
+        let page = self.shared.page();
+        let chunk = self.accounts[number].lane.chunk_size().bytes().max(1);
+        let news = &page.gpus[number];
+        news.step.store(chunk.cast_signed(), Relaxed);
+        // First the news, then the counts that they are about: what comes in between is news again.
+        let highest = positive(news.highest.swap(0, Relaxed));
+        news.unread.swap(0, Acquire);
+        news.rung.store(0, Relaxed);
+        let counted =
+            page.slots.iter().fold(0, |sum: u64, slot| sum.saturating_add(positive(slot.used[number].load(Relaxed))));
+        let has_members = self.members().next().is_some();
+        let account = &mut self.accounts[number];
+        let beyond = account.beyond.values().fold(account.strangers, |sum, bytes| sum.saturating_add(*bytes));
+        // NVML tells late of a context that has been there all the time, so the two peaks count together.
+        account.most_counted = account.most_counted.max(counted).max(account.counted.saturating_add(highest));
+        account.most_beyond = account.most_beyond.max(beyond);
+        let peak = account.most_counted.saturating_add(account.most_beyond);
+        account.counted = counted;
+        let reservation = account.lane.reservation().bytes();
+        account.usage.peak = account.usage.peak.max(peak);
+        account.usage.handed_over = account.usage.handed_over.max(peak.min(reservation));
+        let headroom = if self.expects_strangers {
+            self.headroom_for_strangers
+        } else if has_members {
+            LAZY_LOADING.min(ByteSize::new(chunk / 2))
+        } else {
+            ByteSize::ZERO
+        };
+        JobUse { holds: ByteSize::new(counted.saturating_add(beyond)), headroom }
+    }
+}
+
+/// A count may be below zero for a moment: another thread's free was counted before its allocation.
+fn positive(count: i64) -> u64 {
+    u64::try_from(count).unwrap_or(0)
+}

@@ -1,0 +1,124 @@
+//! The library for the job, as a file that exists in memory only: nothing to install, to lose or to replace, and no mount
+//! option forbids it. The job's programs load it by way of this process's descriptor.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::io::Errno;
+
+use super::protocol::{Config, MAGIC, PATH};
+
+/// Made by `build.rs` out of `preload/`.
+static IMAGE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/preload.so"));
+
+/// The variable by which the dynamic linker is told of it (ld.so(8)).
+pub const VARIABLE: &str = "LD_PRELOAD";
+
+/// The library with its instructions, ready to be loaded.
+pub struct Library {
+    file: OwnedFd,
+}
+
+impl Library {
+    /// Puts the library into memory, told to show memory as `view` says and to ask at `socket`.
+    ///
+    /// # Errors
+    /// The system has no memory for it, or forbids to run it.
+    pub fn new(view: u32, socket: &Path) -> io::Result<Self> {
+        let image = instructed(view, socket)?;
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        // Kernels before 6.3 do not know the flag, and need none.
+        let file = match memfd_create("gpu-balloon", flags | MemfdFlags::EXEC) {
+            Err(Errno::INVAL) => memfd_create("gpu-balloon", flags),
+            made => made,
+        }?;
+        let mut file = File::from(file);
+        file.write_all(&image)?;
+        fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+        let library = Self { file: file.into() };
+        library.try_to_load()?;
+        Ok(library)
+    }
+
+    /// The value of [`VARIABLE`] for the job: this library, and behind it what the caller has there.
+    pub fn preload(&self, callers: Option<&OsStr>) -> OsString {
+        let mut value = OsString::from(self.path());
+        if let Some(callers) = callers.filter(|callers| !callers.is_empty()) {
+            value.push(":");
+            value.push(callers);
+        }
+        value
+    }
+
+    fn path(&self) -> String {
+        format!("/proc/{}/fd/{}", std::process::id(), self.file.as_fd().as_raw_fd())
+    }
+
+    /// Maps a piece as the dynamic linker would. What forbids that (a security module, `/proc` not being there) would make
+    /// it complain on the standard error of each program of the job.
+    #[expect(unsafe_code, reason = "mmap(2)")]
+    fn try_to_load(&self) -> io::Result<()> {
+        let file = File::open(self.path())?;
+        let protection = libc::PROT_READ | libc::PROT_EXEC;
+        // SAFETY: a new mapping anywhere, of a file that cannot change.
+        let piece = unsafe { libc::mmap(std::ptr::null_mut(), 1, protection, libc::MAP_PRIVATE, file.as_raw_fd(), 0) };
+        if piece == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the mapping just made, which nobody uses.
+        unsafe { libc::munmap(piece, 1) };
+        Ok(())
+    }
+}
+
+/// The image with its [`Config`] filled in.
+fn instructed(view: u32, socket: &Path) -> io::Result<Vec<u8>> {
+    let socket = socket.as_os_str().as_encoded_bytes();
+    if socket.len() >= PATH {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path of the socket is too long"));
+    }
+    let mut image = IMAGE.to_vec();
+    let at =
+        place(&image).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no place for the instructions"))?;
+    let view_at = at + std::mem::offset_of!(Config, view);
+    let socket_at = at + std::mem::offset_of!(Config, socket);
+    image[view_at..view_at + size_of::<u32>()].copy_from_slice(&view.to_ne_bytes());
+    image[socket_at..socket_at + socket.len()].copy_from_slice(socket);
+    Ok(image)
+}
+
+/// Where the one [`Config`] is in the image.
+fn place(image: &[u8]) -> Option<usize> {
+    let mut places = image.windows(size_of::<Config>()).enumerate().filter(|(_, window)| window.starts_with(&MAGIC));
+    let (at, _) = places.next()?;
+    places.next().is_none().then_some(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_image_has_one_place_for_instructions() {
+        assert!(place(IMAGE).is_some());
+        let image = instructed(2, Path::new("/run/x.job")).unwrap();
+        assert_eq!(image.len(), IMAGE.len());
+        assert!(image.windows(11).any(|window| window == b"/run/x.job\0"));
+    }
+
+    #[test]
+    fn the_library_loads() {
+        let library = Library::new(1, Path::new("/nowhere")).unwrap();
+        assert_eq!(library.preload(None), OsString::from(library.path()));
+        assert_eq!(library.preload(Some(OsStr::new("a.so b.so"))), OsString::from(library.path() + ":a.so b.so"));
+    }
+
+    #[test]
+    fn a_path_that_does_not_fit_is_refused() {
+        assert!(Library::new(1, Path::new(&"x".repeat(PATH))).is_err());
+    }
+}

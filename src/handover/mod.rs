@@ -1,0 +1,197 @@
+//! Handing the balloon over to the job: the library that goes into its processes, and what the holder has for it.
+//!
+//! The processes count what they allocate on a page that they share with the holder; a thread hears of changes. What needs
+//! an answer goes over a socket, at which another thread sits. A third looks at NVML for what the library cannot count.
+
+mod audit;
+mod desk;
+mod lane;
+mod ledger;
+mod library;
+mod page;
+#[path = "preload/protocol.rs"]
+#[expect(unsafe_code, reason = "values that travel as they lie in memory")]
+#[allow(dead_code, reason = "the library uses the rest")]
+mod protocol;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::thread::futex;
+
+use crate::gpu::{GpuUuid, Nvml};
+use crate::job::Kin;
+use crate::units::ByteSize;
+use audit::{News, Subjects};
+use desk::{Desk, locked};
+pub use lane::{JobUse, Lane, Reply, View, Yielded};
+use ledger::Ledger;
+pub use ledger::Usage;
+use library::Library;
+pub use library::VARIABLE as PRELOAD;
+use page::Shared;
+
+/// What a context costs where nobody can tell.
+const TYPICAL_CONTEXT: ByteSize = ByteSize::new(512 << 20);
+
+/// What the job is shown of the memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Show {
+    Shared,
+    Capped,
+    Raw,
+}
+
+/// Why the library cannot go into the job.
+#[derive(Debug, thiserror::Error)]
+pub enum NoLibrary {
+    #[error("there is no place for its socket")]
+    NoSocket,
+    #[error("the system does not let it be loaded")]
+    Forbidden(#[source] io::Error),
+    #[error("the holder cannot listen to it")]
+    Deaf(#[source] io::Error),
+}
+
+/// The handover of one job. Dropping it leaves the job to itself.
+pub struct Handover {
+    shared: Arc<Shared>,
+    ledger: Arc<Mutex<Ledger>>,
+    library: Option<Library>,
+    news: Option<News>,
+    audit: Option<Receiver<()>>,
+    is_closing: Arc<AtomicBool>,
+    closing: OwnedFd,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Handover {
+    /// Prepares to follow a job on these GPUs.
+    ///
+    /// # Errors
+    /// The system has no descriptor, memory or thread left.
+    pub fn prepare(lanes: Vec<Box<dyn Lane>>) -> io::Result<Self> {
+        let shared = Arc::new(Shared::new()?);
+        let ledger = Arc::new(Mutex::new(Ledger::new(Arc::clone(&shared), lanes)));
+        let (ring, audit) = channel();
+        Ok(Self {
+            shared,
+            ledger,
+            library: None,
+            news: Some(News(ring)),
+            audit: Some(audit),
+            is_closing: Arc::new(AtomicBool::new(false)),
+            closing: eventfd(0, EventfdFlags::CLOEXEC)?,
+            threads: Vec::new(),
+        })
+    }
+
+    /// Prepares the library, told to show memory as `show` says, and listens to it. `socket` is the path for this process
+    /// and the one for the job's.
+    ///
+    /// # Errors
+    /// The library cannot go into the job; the rest works without.
+    pub fn bring_library(&mut self, show: Show, socket: Option<(PathBuf, PathBuf)>) -> Result<(), NoLibrary> {
+        let (own, others) = socket.ok_or(NoLibrary::NoSocket)?;
+        let view = match show {
+            Show::Raw => protocol::VIEW_RAW,
+            Show::Shared => protocol::VIEW_SHARED,
+            Show::Capped => protocol::VIEW_CAPPED,
+        };
+        let library = Library::new(view, &others).map_err(NoLibrary::Forbidden)?;
+        self.listen(&own).map_err(NoLibrary::Deaf)?;
+        self.library = Some(library);
+        Ok(())
+    }
+
+    fn listen(&mut self, path: &Path) -> io::Result<()> {
+        let Some(news) = self.news.clone() else { return Ok(()) };
+        let (ledger, shared) = (Arc::clone(&self.ledger), Arc::clone(&self.shared));
+        let desk = Desk::open(path, ledger, shared, self.closing.try_clone()?, news.clone())?;
+        let builder = |name: &str| std::thread::Builder::new().name(name.to_owned());
+        self.threads.push(builder("desk").spawn(move || desk.serve())?);
+        let (ledger, shared) = (Arc::clone(&self.ledger), Arc::clone(&self.shared));
+        let is_closing = Arc::clone(&self.is_closing);
+        self.threads.push(builder("ear").spawn(move || hear(&shared, &ledger, &news, &is_closing))?);
+        Ok(())
+    }
+
+    /// The library, if it goes into the job.
+    pub fn library(&self) -> Option<&Library> {
+        self.library.as_ref()
+    }
+
+    /// Keeps room on each GPU for processes without the library: for a context and the next allocation.
+    pub fn expect_strangers(&self, nvml: &Nvml, chunk: ByteSize) {
+        let mut ledger = locked(&self.ledger);
+        let own = std::process::id();
+        let context = |gpu: GpuUuid| {
+            let used = nvml.processes(gpu).ok()?.iter().find(|process| process.pid == own)?.used_bytes?;
+            Some(ByteSize::new(used))
+        };
+        let contexts: Vec<_> = ledger.lanes().map(|lane| (lane.held(), context(lane.gpu()))).collect();
+        let largest = contexts.into_iter().map(|(held, used)| match used {
+            Some(used) if used > held => used.saturating_sub(held),
+            _ => TYPICAL_CONTEXT,
+        });
+        let context = largest.max().unwrap_or(TYPICAL_CONTEXT);
+        ledger.expect_strangers(context.saturating_add(chunk));
+    }
+
+    /// Follows NVML's account of the job that has been started.
+    ///
+    /// # Errors
+    /// The system has no room for another thread.
+    pub fn audit(&mut self, nvml: Nvml, kin: Kin, lists_us: bool) -> io::Result<()> {
+        let Some(news) = self.audit.take() else { return Ok(()) };
+        let ledger = Arc::clone(&self.ledger);
+        let subjects = Subjects { kin, all_are_strangers: self.library.is_none(), lists_us };
+        let keep = move || audit::keep(&nvml, &subjects, &ledger, &news);
+        self.threads.push(std::thread::Builder::new().name("audit".to_owned()).spawn(keep)?);
+        Ok(())
+    }
+
+    /// What the job has had of each GPU, in the order of the lanes.
+    pub fn usage(&self) -> Vec<Usage> {
+        locked(&self.ledger).usage()
+    }
+}
+
+impl Drop for Handover {
+    fn drop(&mut self) {
+        self.is_closing.store(true, Release);
+        let bell = &self.shared.page().bell;
+        bell.fetch_add(1, Release);
+        let _ = futex::wake(bell, futex::Flags::empty(), 1);
+        let _ = rustix::io::write(&self.closing, &1_u64.to_ne_bytes());
+        // The audit ends when nobody can ring for it: the other two have ended, and this is the last.
+        self.news = None;
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Reads the counts whenever a process rings.
+fn hear(shared: &Shared, ledger: &Mutex<Ledger>, news: &News, is_closing: &AtomicBool) {
+    let page = shared.page();
+    let mut heard = 0;
+    while !is_closing.load(Acquire) {
+        let bell = page.bell.load(Acquire);
+        locked(ledger).read();
+        let unsized_news = page.unsized_news.load(Relaxed);
+        if unsized_news != std::mem::replace(&mut heard, unsized_news) {
+            news.ring();
+        }
+        if !is_closing.load(Acquire) {
+            let _ = futex::wait(&page.bell, futex::Flags::empty(), bell, None);
+        }
+    }
+}

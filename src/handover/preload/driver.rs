@@ -1,0 +1,115 @@
+//! The driver's own functions that this library calls for itself; each says nothing where the driver has no such function
+//! or fails. Source: <https://docs.nvidia.com/cuda/cuda-driver-api/>, <https://docs.nvidia.com/deploy/nvml-api/>.
+
+use core::ffi::{CStr, c_char};
+use core::sync::atomic::AtomicUsize;
+use core::sync::atomic::Ordering::Relaxed;
+
+use crate::objects;
+use crate::protocol::Uuid;
+
+/// `CUresult` or `nvmlReturn_t`.
+pub type Status = i32;
+pub const SUCCESS: Status = 0;
+pub const OUT_OF_MEMORY: Status = 2;
+/// `CUDA_ERROR_NOT_INITIALIZED`: the answer where there is no driver at all.
+pub const NOT_INITIALIZED: Status = 3;
+
+/// A function of one of the driver's libraries, looked up once.
+struct Function {
+    library: &'static [u8],
+    name: &'static CStr,
+    address: AtomicUsize,
+}
+
+impl Function {
+    const fn new(library: &'static [u8], name: &'static CStr) -> Self {
+        Self { library, name, address: AtomicUsize::new(0) }
+    }
+
+    fn address(&self) -> Option<usize> {
+        let mut address = self.address.load(Relaxed);
+        if address == 0 {
+            address = objects::definition_in(self.library, self.name)?;
+            self.address.store(address, Relaxed);
+        }
+        Some(address)
+    }
+}
+
+/// Calls a function of a library with arguments of the given types and says whether it succeeded.
+macro_rules! succeeds {
+    ($library:literal, $name:literal($($argument:expr => $type:ty),*)) => {{
+        static FUNCTION: Function = Function::new($library, $name);
+        FUNCTION.address().is_some_and(|address| {
+            // SAFETY: the function of this name has this signature.
+            let function = unsafe { core::mem::transmute::<usize, unsafe extern "C" fn($($type),*) -> Status>(address) };
+            // SAFETY: the pointers are to live values of the right types.
+            unsafe { function($($argument),*) == SUCCESS }
+        })
+    }};
+}
+
+/// The device of the current context.
+pub fn current_device() -> Option<i32> {
+    let mut device = 0;
+    succeeds!(b"libcuda.so", c"cuCtxGetDevice"(&raw mut device => *mut i32)).then_some(device)
+}
+
+pub fn current_context() -> Option<u64> {
+    let mut context = 0;
+    succeeds!(b"libcuda.so", c"cuCtxGetCurrent"(&raw mut context => *mut u64)).then_some(context)
+}
+
+/// A device's identity; of a MIG instance, its own.
+pub fn uuid(device: i32) -> Option<Uuid> {
+    let mut uuid = [0; 16];
+    let told = succeeds!(b"libcuda.so", c"cuDeviceGetUuid_v2"(&raw mut uuid => *mut Uuid, device => i32))
+        || succeeds!(b"libcuda.so", c"cuDeviceGetUuid"(&raw mut uuid => *mut Uuid, device => i32));
+    told.then_some(uuid)
+}
+
+/// Whether the device's primary context exists.
+pub fn primary_is_active(device: i32) -> Option<bool> {
+    let (mut flags, mut active) = (0, 0);
+    let told = succeeds!(b"libcuda.so", c"cuDevicePrimaryCtxGetState"(
+        device => i32, &raw mut flags => *mut u32, &raw mut active => *mut i32));
+    told.then_some(active != 0)
+}
+
+/// The pool that serves `cuMemAllocAsync` on a device.
+pub fn current_pool(device: i32) -> Option<u64> {
+    let mut pool = 0;
+    succeeds!(b"libcuda.so", c"cuDeviceGetMemPool"(&raw mut pool => *mut u64, device => i32)).then_some(pool)
+}
+
+/// What a pool holds of the device's memory.
+pub fn reserved_by(pool: u64) -> Option<u64> {
+    const RESERVED_MEM_CURRENT: i32 = 5;
+    let mut bytes = 0;
+    let told = succeeds!(b"libcuda.so", c"cuMemPoolGetAttribute"(
+        pool => u64, RESERVED_MEM_CURRENT => i32, &raw mut bytes => *mut u64));
+    told.then_some(bytes)
+}
+
+/// The identity of one of NVML's devices, out of its text, such as `GPU-` and 32 digits with dashes between.
+pub fn nvml_uuid(device: usize) -> Option<Uuid> {
+    let mut text = [0_u8; 96];
+    let length = text.len() as u32;
+    let told = succeeds!(b"libnvidia-ml.so", c"nvmlDeviceGetUUID"(
+        device => usize, text.as_mut_ptr().cast() => *mut c_char, length => u32));
+    told.then(|| parse(&text)).flatten()
+}
+
+fn parse(text: &[u8]) -> Option<Uuid> {
+    let digits = text.get(4..)?.iter().take_while(|byte| **byte != 0).filter(|byte| **byte != b'-');
+    let mut uuid = [0; 16];
+    let mut count = 0;
+    for digit in digits {
+        let value = char::from(*digit).to_digit(16)?;
+        let byte: &mut u8 = uuid.get_mut(count / 2)?;
+        *byte = *byte << 4 | value as u8;
+        count += 1;
+    }
+    (count == 32).then_some(uuid)
+}

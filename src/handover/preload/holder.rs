@@ -1,0 +1,115 @@
+//! The way to the holder. Everything here gives up quietly: without a holder the job goes on as if there were none.
+
+use core::sync::atomic::Ordering::{Relaxed, Release};
+
+use crate::protocol::{
+    Answer, Config, HELLO, MAGIC, MAX_GPUS, MAX_SLOTS, NEED, PATH, PATIENCE_SECONDS, PATIENT, Page, Request, Slot,
+    Uuid, VIEW, VIEW_RAW, Welcome,
+};
+use crate::system::{self, Futex, Socket};
+
+/// Written into the image by the holder. `static mut` keeps it in the image's writable part and its value unknown to the
+/// compiler.
+static mut CONFIG: Config = Config { magic: MAGIC, view: VIEW_RAW, socket: [0; PATH] };
+
+fn config() -> Config {
+    // SAFETY: nobody writes to it in this process; the holder did before the image was loaded.
+    unsafe { (&raw const CONFIG).read_volatile() }
+}
+
+/// Which memory the job is to see.
+pub fn view() -> u32 {
+    config().view
+}
+
+/// The shared page and this process's slot on it.
+pub struct Membership {
+    page: &'static Page,
+    slot: &'static Slot,
+    count: usize,
+    uuids: [Uuid; MAX_GPUS],
+}
+
+/// Says hello; `None` if nobody answers or no slot is left.
+pub fn join() -> Option<Membership> {
+    let socket = Socket::connect(&config().socket, PATIENCE_SECONDS)?;
+    if !socket.send(&Request { kind: HELLO, padding: 0, size: 0, gpu: [0; 16] }) {
+        return None;
+    }
+    let mut welcome = Welcome { slot: u32::MAX, count: 0, uuids: [[0; 16]; MAX_GPUS] };
+    let page = socket.receive(&mut welcome)??;
+    let (slot, count) = (welcome.slot as usize, welcome.count as usize);
+    if slot >= MAX_SLOTS || count > MAX_GPUS {
+        return None;
+    }
+    let page = system::map_shared(page.number(), size_of::<Page>())?;
+    // SAFETY: the holder's memory, of this size and layout, sealed against shrinking, and never unmapped here.
+    let page = unsafe { &*page.cast::<Page>() };
+    Some(Membership { page, slot: &page.slots[slot], count, uuids: welcome.uuids })
+}
+
+impl Membership {
+    pub fn uuids(&self) -> &[Uuid] {
+        &self.uuids[..self.count]
+    }
+
+    /// Adds to this process's count, and wakes the holder once the job's growth has crossed another step.
+    pub fn count(&self, gpu: u8, change: i64) {
+        let gpu = usize::from(gpu);
+        let news = &self.page.gpus[gpu];
+        self.slot.used[gpu].fetch_add(change, Relaxed);
+        let unread = news.unread.fetch_add(change, Relaxed) + change;
+        // Looked at first: to change it takes far longer.
+        if unread > news.highest.load(Relaxed) {
+            news.highest.fetch_max(unread, Relaxed);
+        }
+        if (unread - news.rung.load(Relaxed)).abs() >= news.step.load(Relaxed) {
+            news.rung.store(unread, Relaxed);
+            self.ring();
+        }
+    }
+
+    pub fn ring_for_unsized(&self) {
+        self.page.unsized_news.fetch_add(1, Relaxed);
+        self.ring();
+    }
+
+    fn ring(&self) {
+        self.page.bell.fetch_add(1, Release);
+        system::futex_wake(&self.page.bell, i32::MAX as usize, Futex::Shared);
+    }
+}
+
+/// What the holder knows of a GPU's memory, read in one go.
+pub fn memory(gpu: Uuid) -> Option<Answer> {
+    let socket = Socket::connect(&config().socket, PATIENCE_SECONDS)?;
+    ask(&socket, &Request { kind: VIEW, padding: 0, size: 0, gpu }).filter(|answer| answer.yes != 0)
+}
+
+fn ask(socket: &Socket, request: &Request) -> Option<Answer> {
+    let mut answer = Answer { yes: PATIENT, ..Answer::default() };
+    if !socket.send(request) {
+        return None;
+    }
+    while answer.yes == PATIENT {
+        socket.receive(&mut answer)?;
+    }
+    Some(answer)
+}
+
+/// One process's turn on a GPU, from the driver's refusal until what it needed is allocated and counted. Nothing is asked
+/// unless the driver refuses. Dropped, it is the next process's turn.
+#[derive(Default)]
+pub struct Turn(Option<Socket>);
+
+impl Turn {
+    /// Has the holder give way to `size` bytes (0: nobody knows how many). Says whether trying again may help.
+    pub fn need(&mut self, gpu: Uuid, size: u64) -> bool {
+        if self.0.is_none() {
+            self.0 = Socket::connect(&config().socket, PATIENCE_SECONDS);
+        }
+        let request = Request { kind: NEED, padding: 0, size, gpu };
+        let answer = self.0.as_ref().and_then(|socket| ask(socket, &request));
+        answer.is_some_and(|answer| answer.yes != 0)
+    }
+}

@@ -1,0 +1,45 @@
+//! What stands before the driver's functions, by subject.
+
+mod contexts;
+mod memory;
+mod physical;
+mod pooled;
+mod views;
+
+use core::ffi::CStr;
+
+use crate::driver::{OUT_OF_MEMORY, Status};
+use crate::holder::Turn;
+use crate::hook::Hook;
+use crate::protocol::Uuid;
+use crate::resolve;
+
+/// All hooks.
+pub fn all() -> impl Iterator<Item = &'static Hook> {
+    let groups: [&[&Hook]; 6] =
+        [resolve::HOOKS, memory::HOOKS, physical::HOOKS, pooled::HOOKS, contexts::HOOKS, views::HOOKS];
+    groups.into_iter().flatten().copied()
+}
+
+/// The hook for a symbol.
+pub fn for_symbol(symbol: &CStr) -> Option<&'static Hook> {
+    all().find(|hook| hook.symbol == symbol)
+}
+
+/// Calls the driver, and again for as long as it is out of memory and the holder gives way. `size` 0: nobody knows.
+fn insist(turn: &mut Turn, gpu: impl FnOnce() -> Option<Uuid>, size: u64, mut call: impl FnMut() -> Status) -> Status {
+    let mut status = call();
+    if status == OUT_OF_MEMORY
+        && let Some(gpu) = gpu()
+    {
+        while status == OUT_OF_MEMORY && turn.need(gpu, size) {
+            status = call();
+        }
+    }
+    status
+}
+
+/// The GPU of the current context.
+fn current_gpu() -> Option<Uuid> {
+    crate::driver::uuid(crate::driver::current_device()?)
+}

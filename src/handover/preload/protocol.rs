@@ -1,0 +1,139 @@
+//! What the holder and the library in the job have in common. Both sides compile this file, so it uses `core` alone.
+//!
+//! Two ways lead from a job's process to its holder. The [`Page`] is memory that both map: there the process counts what
+//! it allocates, without a system call. The socket carries what needs an answer: one [`Request`] is one packet.
+
+use core::sync::atomic::{AtomicI64, AtomicU32};
+
+/// GPUs of one holder, MIG instances included.
+pub const MAX_GPUS: usize = 64;
+/// Processes of one job that use CUDA at the same time.
+pub const MAX_SLOTS: usize = 1024;
+/// Longest path of the socket, its final NUL included (unix(7)).
+pub const PATH: usize = 108;
+
+/// How a process waits for an answer before it goes on as if there were no holder.
+pub const PATIENCE_SECONDS: i64 = 2;
+
+/// By these bytes the holder finds the [`Config`] in the library's image.
+pub const MAGIC: [u8; 16] = *b"\x00gpu-balloon job";
+
+/// A GPU's identity, as `cuDeviceGetUuid_v2` gives it.
+pub type Uuid = [u8; 16];
+
+/// What the holder writes into the library before it hands it out: no variable in the job's environment is needed, and
+/// two holders around one job do not take each other's.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Config {
+    pub magic: [u8; 16],
+    /// One of the `VIEW_` constants.
+    pub view: u32,
+    /// Where the holder listens, up to the first NUL.
+    pub socket: [u8; PATH],
+}
+
+/// The driver's word.
+pub const VIEW_RAW: u32 = 0;
+/// Free memory includes the balloon.
+pub const VIEW_SHARED: u32 = 1;
+/// Total memory is the reservation.
+pub const VIEW_CAPPED: u32 = 2;
+
+/// Memory shared by the holder and every process of the job that said hello. All zero at first.
+#[repr(C)]
+pub struct Page {
+    /// Changes, and is woken as a futex, when there is news for the holder.
+    pub bell: AtomicU32,
+    /// How often something took memory that only NVML can tell the size of: a context, a module, a graph.
+    pub unsized_news: AtomicU32,
+    pub gpus: [Gpu; MAX_GPUS],
+    pub slots: [Slot; MAX_SLOTS],
+}
+
+/// News of one GPU, over all processes.
+#[repr(C, align(64))]
+pub struct Gpu {
+    /// Bytes by which the job has grown since the holder last looked; negative where it shrank.
+    pub unread: AtomicI64,
+    /// The highest `unread` since then.
+    pub highest: AtomicI64,
+    /// What `unread` was when somebody rang for it.
+    pub rung: AtomicI64,
+    /// How much more `unread` than at the last ring is worth a wake-up. Set by the holder.
+    pub step: AtomicI64,
+}
+
+/// What one process of the job holds, by GPU. Only that process writes it, and the holder when the process has ended.
+#[repr(C, align(64))]
+pub struct Slot {
+    pub used: [AtomicI64; MAX_GPUS],
+}
+
+/// Asks for a slot; answered with a [`Welcome`], which carries the page's descriptor.
+pub const HELLO: u32 = 1;
+/// The driver refused `size` bytes, or an unknown amount if that is 0. The connection is this process's turn on the GPU:
+/// until it is closed, or the next request is overdue, nobody else is served there.
+pub const NEED: u32 = 2;
+/// Asks for the memory of a GPU as the holder knows it.
+pub const VIEW: u32 = 3;
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Request {
+    pub kind: u32,
+    pub padding: u32,
+    pub size: u64,
+    pub gpu: Uuid,
+}
+
+/// To `HELLO`. The GPUs are numbered by their place in `uuids`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Welcome {
+    /// `u32::MAX`: no slot is left.
+    pub slot: u32,
+    pub count: u32,
+    pub uuids: [Uuid; MAX_GPUS],
+}
+
+/// To `NEED` and `VIEW`.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Answer {
+    /// 1: to `NEED`, that trying again may help; to `VIEW`, that the numbers below are right. Else 0 or [`PATIENT`].
+    pub yes: u32,
+    pub padding: u32,
+    pub free: u64,
+    pub total: u64,
+    pub balloon: u64,
+    pub job: u64,
+    pub reservation: u64,
+}
+
+/// To `NEED`: there is nothing to report yet but that the holder is alive; the answer is still to come.
+pub const PATIENT: u32 = 2;
+
+/// Types that go over the socket as they lie in memory.
+///
+/// # Safety
+/// Every pattern of bits is a value, and there is no padding.
+pub unsafe trait Packet: Copy {
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: the value's own bytes, all of which are initialised because there is no padding.
+        unsafe { core::slice::from_raw_parts(core::ptr::from_ref(self).cast(), size_of::<Self>()) }
+    }
+
+    /// `None` for a packet of another length.
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        // SAFETY: as many bytes as the value has, and any are a value.
+        (bytes.len() == size_of::<Self>()).then(|| unsafe { bytes.as_ptr().cast::<Self>().read_unaligned() })
+    }
+}
+
+// SAFETY: integers and arrays of them; `padding` fills the only gap.
+unsafe impl Packet for Request {}
+// SAFETY: as above, without a gap.
+unsafe impl Packet for Welcome {}
+// SAFETY: as for `Request`.
+unsafe impl Packet for Answer {}

@@ -1,0 +1,171 @@
+//! What this process knows about itself as a part of the job. A forked child finds all of it zeroed and starts anew: what
+//! its parent allocated is not the child's, and neither is the parent's slot.
+
+use core::mem::MaybeUninit;
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use core::sync::atomic::{AtomicPtr, AtomicU8};
+
+use crate::current::Remembered;
+use crate::driver;
+use crate::holder::{self, Membership};
+use crate::lock::{Lock, Locked};
+use crate::pools::Pools;
+use crate::system;
+use crate::table::{Entry, Kind, Table};
+
+/// CUDA devices that are remembered; others are looked up each time.
+const DEVICES: usize = 64;
+
+/// All zero: nothing known yet.
+#[repr(C)]
+pub struct State {
+    joining: Lock,
+    joined: AtomicU8,
+    membership: AtomicPtr<Membership>,
+    storage: Locked<MaybeUninit<Membership>>,
+    /// By CUDA device: 0 not looked up, 1 not of the reservation, else the GPU's number plus 2.
+    devices: [AtomicU8; DEVICES],
+    pub current: Remembered,
+    pub table: Locked<Table>,
+    pub pools: Pools,
+    /// By CUDA device: the primary context as it was last handed out.
+    pub primary: Locked<[u64; DEVICES]>,
+}
+
+/// What takes the driver so long that asking it for the context does not count.
+const LARGE: u64 = 1 << 20;
+
+const UNKNOWN: u8 = 0;
+const MEMBER: u8 = 1;
+const REFUSED: u8 = 2;
+
+static STATE: AtomicPtr<State> = AtomicPtr::new(core::ptr::null_mut());
+
+/// The state, if there is any yet.
+fn known_state() -> Option<&'static State> {
+    // SAFETY: null, or mapped by `state`.
+    unsafe { STATE.load(Acquire).as_ref() }
+}
+
+/// This process's state; `None` where there is no memory for it, or no kernel that wipes it on fork.
+pub fn state() -> Option<&'static State> {
+    let mut state = STATE.load(Acquire);
+    if state.is_null() {
+        let length = size_of::<State>();
+        let fresh = system::map_wiped_on_fork(length)?.cast::<State>();
+        state = match STATE.compare_exchange(state, fresh, AcqRel, Acquire) {
+            Ok(_) => fresh,
+            Err(first) => {
+                system::unmap(fresh.cast(), length);
+                first
+            }
+        };
+    }
+    // SAFETY: mapped above, zeroed, which is a value of every field, and never unmapped.
+    Some(unsafe { &*state })
+}
+
+impl State {
+    /// This process's slot with the holder, asked for at the first call; `None` without a holder.
+    pub fn membership(&self) -> Option<&Membership> {
+        if self.joined.load(Acquire) == UNKNOWN {
+            let _one_at_a_time = self.joining.take();
+            if self.joined.load(Acquire) == UNKNOWN {
+                let outcome = match holder::join() {
+                    Some(membership) => {
+                        let at: *mut Membership = self.storage.lock().write(membership);
+                        self.membership.store(at, Release);
+                        MEMBER
+                    }
+                    None => REFUSED,
+                };
+                self.joined.store(outcome, Release);
+            }
+        }
+        // SAFETY: null, or written above once and never again in this process.
+        unsafe { self.membership.load(Acquire).as_ref() }
+    }
+
+    /// The number of a CUDA device among the GPUs of the reservation.
+    pub fn gpu(&self, device: i32) -> Option<u8> {
+        let place = usize::try_from(device).ok().and_then(|device| self.devices.get(device));
+        let known = place.map_or(0, |place| place.load(Relaxed));
+        if known != 0 {
+            return known.checked_sub(2);
+        }
+        let membership = self.membership()?;
+        let uuid = driver::uuid(device)?;
+        let gpu = membership.uuids().iter().position(|one| *one == uuid).map(|at| at as u8);
+        if let Some(place) = place {
+            place.store(gpu.map_or(1, |gpu| gpu + 2), Relaxed);
+        }
+        gpu
+    }
+
+    /// Counts `change` bytes on a GPU of the reservation. No system call, unless it is time to wake the holder.
+    pub fn count(&self, gpu: u8, change: i64) {
+        if change != 0
+            && let Some(membership) = self.membership()
+        {
+            membership.count(gpu, change);
+        }
+    }
+
+    /// Rings for something that took or freed memory of which nobody told the size.
+    pub fn unsized_news(&self) {
+        if let Some(membership) = self.membership() {
+            membership.ring_for_unsized();
+        }
+    }
+
+    /// Notes what was allocated and counts it.
+    pub fn add(&self, entry: Entry) {
+        if self.table.lock().insert(entry) {
+            self.count(entry.gpu, entry.size.cast_signed());
+        }
+    }
+
+    /// Forgets what lived in a context that is gone.
+    pub fn context_gone(&self, context: u64) {
+        self.current.forget_all();
+        for kind in [Kind::Memory, Kind::Array] {
+            self.table.lock().remove_owned(kind, context, |entry| self.count(entry.gpu, -entry.size.cast_signed()));
+        }
+        self.pools.refresh_all(self);
+        self.unsized_news();
+    }
+}
+
+/// Notes `size` bytes, allocated in the current context, under `key`.
+pub fn allocated(kind: Kind, key: u64, size: u64) {
+    let noted = || {
+        let state = state()?;
+        let current = state.current.get(state, size >= LARGE)?;
+        state.add(Entry { key, size, owner: current.context, kind, gpu: current.gpu, handles: 0, mappings: 0 });
+        Some(())
+    };
+    noted();
+}
+
+/// The context of the calling thread has changed.
+pub fn switched() {
+    if let Some(state) = known_state() {
+        state.current.forget();
+    }
+}
+
+/// Frees `key` by calling the driver. The entry goes first: as soon as the driver has freed the address, another thread may
+/// get it. Says nothing where `key` is not noted.
+pub fn freeing(kind: Kind, key: u64, free: impl FnOnce() -> driver::Status) -> driver::Status {
+    let Some(state) = state() else { return free() };
+    let entry = state.table.lock().remove(kind, key);
+    let status = free();
+    match entry {
+        Some(entry) if status == driver::SUCCESS => state.count(entry.gpu, -entry.size.cast_signed()),
+        Some(entry) => {
+            state.table.lock().insert(entry);
+        }
+        None => state.pools.freed(),
+    }
+    status
+}

@@ -1,0 +1,178 @@
+//! How a balloon follows the job it is for: job and balloon together stay at the reservation.
+//!
+//! The job allocates first and the balloon gives way afterwards, so that no memory is up for grabs in between. Whole chunks
+//! go at once; the rest, which must be split off a chunk, when the job has been quiet for a moment. What the job frees is
+//! taken back a little later, because jobs often free and allocate anew.
+
+use std::time::{Duration, Instant};
+
+use crate::balloon::{Space, Step};
+use crate::gpu::GRANULARITY;
+use crate::handover::{JobUse, Reply, Yielded};
+use crate::holder::worker::{Bench, Task};
+use crate::units::ByteSize;
+
+/// How long the job must be quiet before the balloon is trimmed to the byte.
+const QUIET: Duration = Duration::from_millis(10);
+/// How long freed memory of the job is left to it, unless others might take it.
+const HYSTERESIS: Duration = Duration::from_millis(40);
+/// The same after a turn, when NVML has yet to tell what a context took.
+const AFTER_TURN: Duration = Duration::from_millis(200);
+/// How often memory that somebody else was faster to take is tried for again, and the first pause between two tries, which
+/// doubles. After that only when the job's use changes.
+const TRIES: u32 = 6;
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+
+/// Where the following of one GPU's job stands.
+#[derive(Debug, Default)]
+pub struct Following {
+    pub job: JobUse,
+    /// During a turn: what the job holds and what way was given to, although it may not have it yet.
+    promised: ByteSize,
+    /// Whether the GPU is so full that the headroom has to be kept free.
+    needs_headroom: bool,
+    failures: u32,
+}
+
+/// What was freed for the job, and what of it is too much.
+#[derive(Default)]
+struct Way {
+    freed: ByteSize,
+    surplus: ByteSize,
+}
+
+impl<S: Space> Bench<'_, S> {
+    /// The balloon's part of the reservation.
+    pub(super) fn share(&self) -> ByteSize {
+        let Following { job, promised, needs_headroom, .. } = &self.following;
+        let headroom = if *needs_headroom { job.headroom } else { ByteSize::ZERO };
+        self.reservation.saturating_sub(job.holds.max(*promised)).saturating_sub(headroom)
+    }
+
+    /// What the job uses, whether or not that has changed: others may have.
+    pub(super) fn follow_job(&mut self, job: JobUse) {
+        let before = (self.following.job, self.balloon.target());
+        self.following.job = job;
+        self.look_for_headroom();
+        self.balloon.set_target(self.share());
+        if before != (job, self.balloon.target()) {
+            self.following.failures = 0;
+            self.head_for_share(HYSTERESIS);
+        } else if matches!(self.task, Task::Idle) {
+            // What others took before may have come free by now: one try.
+            self.following.failures = TRIES;
+            self.head_for_share(HYSTERESIS);
+        }
+    }
+
+    /// A turn is over: what the job did not take after all is the balloon's again.
+    pub(super) fn settle(&mut self, job: JobUse) {
+        self.following.promised = ByteSize::ZERO;
+        self.following.job = job;
+        self.following.failures = 0;
+        self.look_for_headroom();
+        self.balloon.set_target(self.share());
+        self.head_for_share(AFTER_TURN);
+    }
+
+    /// Frees as little as makes room for `size` bytes beside what is free, best fit first; at least one chunk, because what
+    /// is free already was not enough. Tells `reply` as soon as it is freed, and then takes back what was too much.
+    ///
+    /// What is missing goes in one go, since each chunk is up for grabs until the job has it all; and no more, whatever others
+    /// take meanwhile.
+    pub(super) fn give_way(&mut self, size: ByteSize, reply: Reply<Yielded>) {
+        let Some(way) = self.free_for(size) else { return reply(None) };
+        self.following.promised =
+            self.following.promised.max(self.following.job.holds).saturating_add(way.freed).saturating_sub(way.surplus);
+        self.balloon.set_target(self.share());
+        reply(Some(if way.freed.is_zero() { Yielded::Nothing } else { Yielded::Room }));
+        if !way.surplus.is_zero()
+            && let Err(error) = self.balloon.take_back(way.surplus)
+        {
+            tracing::warn!(%error, "balloon not inflated again");
+        }
+    }
+
+    fn free_for(&mut self, size: ByteSize) -> Option<Way> {
+        let free = self.balloon.memory().ok()?.free;
+        let mut way = Way::default();
+        if size > self.balloon.allocated().saturating_add(free) {
+            // It cannot fit even in an empty balloon's place: freeing would only lose memory to others.
+            return Some(way);
+        }
+        let missing = size.saturating_sub(free);
+        let needed = missing.round_up(GRANULARITY).unwrap_or(missing);
+        loop {
+            let wanted = match needed.saturating_sub(way.freed) {
+                ByteSize::ZERO if size.is_zero() => self.balloon.chunk_size(),
+                // Enough is free and still does not do: it lies in pieces, and a whole one is wanted.
+                ByteSize::ZERO => size,
+                missing => missing,
+            };
+            let chunk = self.balloon.give_way(wanted).ok()?;
+            way.freed = way.freed.saturating_add(chunk);
+            if way.freed >= needed || chunk.is_zero() {
+                break;
+            }
+        }
+        if !needed.is_zero() {
+            way.surplus = way.freed.saturating_sub(needed);
+        }
+        Some(way)
+    }
+
+    /// Headroom costs nothing as long as the GPU has free memory anyway. Once given it stays given until there is plenty, so
+    /// that others who take it do not get ever more.
+    fn look_for_headroom(&mut self) {
+        let headroom = self.following.job.headroom;
+        let Ok(memory) = self.balloon.memory() else { return };
+        let enough = if self.following.needs_headroom { headroom.saturating_add(headroom) } else { headroom };
+        self.following.needs_headroom = memory.free < enough.saturating_add(GRANULARITY);
+    }
+
+    fn head_for_share(&mut self, patience: Duration) {
+        if matches!(self.task, Task::Reserve { .. }) {
+            return;
+        }
+        let (allocated, target) = (self.balloon.allocated(), self.balloon.target());
+        self.task = if allocated == target {
+            Task::Idle
+        } else if allocated > target {
+            if let Err(error) = self.balloon.deflate_whole_chunks() {
+                tracing::warn!(%error, "balloon not deflated");
+            }
+            Task::Follow { at: Instant::now() + QUIET }
+        } else {
+            Task::Follow { at: Instant::now() + if self.is_contended() { Duration::ZERO } else { patience } }
+        };
+    }
+
+    /// Whether little more is free than what the balloon is to take back.
+    fn is_contended(&self) -> bool {
+        let missing = self.balloon.target().saturating_sub(self.balloon.allocated());
+        self.balloon.memory().is_ok_and(|memory| memory.free < missing.saturating_add(missing))
+    }
+
+    /// A step towards the share.
+    pub(super) fn catch_up(&mut self) {
+        self.task = Task::Idle;
+        if self.balloon.allocated() > self.balloon.target() {
+            if let Err(error) = self.balloon.deflate() {
+                tracing::warn!(%error, "balloon not deflated");
+            }
+            return;
+        }
+        match self.balloon.inflate_step() {
+            Ok(Step::Grew) => self.task = Task::Follow { at: Instant::now() },
+            Ok(Step::Full) => {}
+            Ok(Step::Short(missing)) if self.following.failures < TRIES => {
+                let pause = FIRST_PAUSE * 2_u32.pow(self.following.failures);
+                self.following.failures += 1;
+                tracing::debug!(%missing, ?pause, "balloon not whole again yet");
+                self.task = Task::Follow { at: Instant::now() + pause };
+            }
+            Ok(Step::Short(missing)) => tracing::debug!(%missing, "balloon smaller than its share: others have it"),
+            Err(error) => tracing::warn!(%error, "balloon not inflated again"),
+        }
+    }
+}

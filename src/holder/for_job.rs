@@ -1,0 +1,91 @@
+//! What a holder has for the handover to its job: the balloons, and a place to listen.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
+
+use crate::gpu::GpuUuid;
+use crate::handover::{JobUse, Lane, Reply, View, Yielded};
+use crate::holder::Holder;
+use crate::holder::worker::{Backing, Gauge, Order};
+use crate::units::ByteSize;
+
+/// A worker, for the handover.
+struct WorkerLane {
+    gpu: GpuUuid,
+    orders: Sender<Order>,
+    gauge: Arc<Gauge>,
+}
+
+impl WorkerLane {
+    /// A worker that has ended takes no order.
+    fn tell(&self, order: Order) {
+        let _ = self.orders.send(order);
+    }
+
+    fn read(&self, value: fn(&Gauge) -> &AtomicU64) -> ByteSize {
+        ByteSize::new(value(&self.gauge).load(Ordering::Relaxed))
+    }
+}
+
+impl Lane for WorkerLane {
+    fn gpu(&self) -> GpuUuid {
+        self.gpu
+    }
+
+    fn held(&self) -> ByteSize {
+        self.read(|gauge| &gauge.allocated)
+    }
+
+    fn reservation(&self) -> ByteSize {
+        self.read(|gauge| &gauge.target)
+    }
+
+    fn chunk_size(&self) -> ByteSize {
+        self.read(|gauge| &gauge.chunk_size)
+    }
+
+    fn follow(&self, job: JobUse) {
+        self.tell(Order::JobHolds(job));
+    }
+
+    fn give_way(&self, size: ByteSize, reply: Reply<Yielded>) {
+        self.tell(Order::GiveWay { size, reply });
+    }
+
+    fn settle(&self, job: JobUse) {
+        self.tell(Order::Settled(job));
+    }
+
+    fn view(&self, reply: Reply<View>) {
+        self.tell(Order::View { reply });
+    }
+}
+
+impl Holder {
+    /// Its balloons, for a handover.
+    pub fn lanes(&self) -> Vec<Box<dyn Lane>> {
+        let lane = |seat: &super::seat::Seat| {
+            let worker = seat.worker.as_ref()?;
+            let lane = WorkerLane { gpu: seat.uuid(), orders: worker.orders.clone(), gauge: Arc::clone(&worker.gauge) };
+            Some(Box::new(lane) as Box<dyn Lane>)
+        };
+        self.seats.iter().filter_map(lane).collect()
+    }
+
+    /// Ordinal and identity of each GPU that has a balloon, in the order of [`Self::lanes`].
+    pub fn reserved_gpus(&self) -> impl Iterator<Item = (u32, String)> + '_ {
+        self.seats.iter().filter(|seat| seat.worker.is_some()).map(|seat| (seat.ordinal(), seat.uuid().to_string()))
+    }
+
+    /// Whether this process has a context on each of its GPUs.
+    pub fn has_contexts(&self) -> bool {
+        self.plan.backing == Backing::Context
+    }
+
+    /// Where to listen to the job's processes: the path for this process, and the one for them. `None` for a holder that is
+    /// not registered.
+    pub fn job_socket(&self) -> Option<(std::path::PathBuf, std::path::PathBuf)> {
+        self.registered.as_ref().map(crate::control::registry::Registered::job_socket)
+    }
+}

@@ -1,0 +1,135 @@
+//! Wrong usage and its form, and the variables that stand for options.
+
+use std::process::Stdio;
+
+use gpu_sim::GB;
+use rustix::process::Signal;
+
+use crate::harness::{Machine, Running, Terminal};
+
+#[test]
+fn wrong_usage_is_told_in_one_form() {
+    let machine = Machine::new();
+    let table = [
+        ("hold --frobnicate", "--frobnicate"),
+        ("hold --reserve", "--reserve"),
+        ("hold --gpu", "--gpu"),
+        ("hold 0", "'0'"),
+        ("inflate", "'inflate'"),
+        ("hold --if-absent", "--name"),
+        ("release", "<NAME>"),
+        ("-v -q status", "--quiet"),
+    ];
+    for (line, named) in table {
+        let said = machine.run(line).exits(2);
+        assert_eq!(said.stdout, "", "{line}");
+        let first = said.stderr.lines().next().unwrap_or_default();
+        assert!(first.starts_with("gpu-balloon: "), "{line}: {}", said.stderr);
+        said.says(&[named, "\nhint: "]);
+    }
+}
+
+#[test]
+fn a_word_nearly_right_is_told_the_right_one() {
+    let machine = Machine::new();
+    machine.run("hold --resreve 2GB").exits(2).says(&["hint: ", "--reserve"]);
+    machine.run("hodl").exits(2).says(&["hint: ", "hold"]);
+}
+
+#[test]
+fn a_name_is_a_file_name_and_no_number() {
+    let machine = Machine::new();
+    for name in ["", "a/b", "..", ".hidden", "-x", "123", "a b", "\u{1b}[31m"] {
+        let said = machine.refuses(2, &[&format!("--name={name}"), "--reserve", "1GB"], &[]);
+        assert!(!said.stderr.contains('\u{1b}'), "{}", said.stderr);
+    }
+}
+
+#[test]
+fn a_name_that_holds_already_is_refused_before_memory_is_taken() {
+    let machine = Machine::new();
+    let holder = machine.hold("--gpu 0 --reserve 1GB --name train");
+    let said = machine.refuses(1, &["--gpu", "1", "--reserve", "1GB", "--name", "train"], &[]);
+    said.says(&["a balloon named `train` exists already", "hint: "]);
+    assert_eq!(machine.balloon(0, &holder), GB);
+}
+
+#[test]
+fn variables_stand_for_options() {
+    let machine = Machine::new();
+    let mut holder = machine.hold_with(
+        &[],
+        &[
+            ("GPU_BALLOON_GPU", "1"),
+            ("GPU_BALLOON_RESERVE", "2GB"),
+            ("GPU_BALLOON_NAME", "train"),
+            ("GPU_BALLOON_REASON", "a test"),
+            ("GPU_BALLOON_CHUNK_SIZE", "1GB"),
+            ("GPU_BALLOON_TIMEOUT", "1h"),
+        ],
+    );
+    assert_eq!((machine.used(0), machine.balloon(1, &holder)), (0, 2 * GB));
+    let status = machine.status();
+    let balloon = &status["balloons"][0];
+    assert_eq!((&balloon["name"], &balloon["reason"]), (&"train".into(), &"a test".into()));
+    assert_eq!((&balloon["gpus"][0]["num_chunks"], &balloon["gpus"][0]["chunk_size_mb"]), (&2.into(), &1024.into()));
+    assert!(balloon["ends_at"].is_string(), "{status}");
+    holder.signal(Signal::TERM);
+    holder.wait().exits(0);
+}
+
+#[test]
+fn a_wrong_variable_is_refused_as_the_option_would_be() {
+    let machine = Machine::new();
+    machine.refuses(2, &[], &[("GPU_BALLOON_RESERVE", "-2GB")]).says(&["--reserve", "`-2GB` is negative", "`2GB`"]);
+    machine.refuses(2, &[], &[("GPU_BALLOON_GPU", "9")]).says(&["GPU 9 is not visible"]);
+    machine.refuses(2, &[], &[("GPU_BALLOON_TIMEOUT", "0")]).says(&["--timeout"]);
+}
+
+#[test]
+fn every_switch_in_the_environment_is_read_alike() {
+    let machine = Machine::with(|builder| builder.without_nvml());
+    for (value, code) in [("1", 4), ("0", 0)] {
+        let mut command = machine.program("hold --reserve 1GB --timeout 10ms");
+        Running::start(command.env("GPU_BALLOON_CONTEXTLESS", value)).wait().exits(code);
+    }
+    let mut command = machine.program("hold --reserve 1GB --timeout 10ms");
+    let said = Running::start(command.env("GPU_BALLOON_JSON", "1")).wait().exits(0);
+    assert!(said.stdout.starts_with('{'), "{}", said.stdout);
+}
+
+#[test]
+fn more_is_said_to_who_asks_for_more() {
+    let machine = Machine::new();
+    let said = |options: &str, log: &str| {
+        let mut command = machine.program(&format!("hold --reserve 1GB --timeout 10ms {options}"));
+        Running::start(command.env("GPU_BALLOON_LOG", log)).wait().exits(0).stderr
+    };
+    let end = "gpu-balloon: released 1.0 GB: its time is over\n";
+    assert_eq!(said("", ""), end);
+    let steps = format!(" INFO inflated gpu=0 held=1.0 GB\n INFO deflated gpu=0 freed=1.0 GB\n{end}");
+    assert!(said("-v", "").ends_with(&steps), "{}", said("-v", ""));
+    let details = said("-vv", "");
+    assert!(details.contains("DEBUG wanted gpu=0 uuid=GPU-a0") && details.contains("DEBUG opened gpu=0"), "{details}");
+    assert_eq!(said("-q", ""), "");
+    assert!(said("", "debug").contains("DEBUG opened gpu=0"));
+    assert!(!said("-vv", "info").contains("DEBUG"));
+}
+
+#[test]
+fn colours_are_for_terminals_that_want_them() {
+    let seen = |no_colour: Option<&str>| {
+        let machine = Machine::new();
+        let terminal = Terminal::new(100);
+        let mut command = machine.program("-v hold --reserve 1GB --timeout 10ms");
+        command.envs(no_colour.map(|value| ("NO_COLOR", value)));
+        let mut holder = command.stdout(Stdio::null()).stderr(terminal.stdio()).spawn().unwrap();
+        drop(command);
+        assert!(holder.wait().unwrap().success());
+        terminal.output()
+    };
+    let coloured = |text: &str| text.contains("\u{1b}[3") || text.contains("\u{1b}[2m");
+    assert!(coloured(&seen(None)));
+    assert!(coloured(&seen(Some(""))));
+    assert!(!coloured(&seen(Some("1"))));
+}
