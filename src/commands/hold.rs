@@ -6,7 +6,8 @@ use crate::cli;
 use crate::commands::announce::Announcement;
 use crate::commands::failure::Failure;
 use crate::commands::plan::{Planned, chosen, plan};
-use crate::commands::{blockers, detach, talk};
+use crate::commands::talk::{self, Show};
+use crate::commands::{blockers, detach};
 use crate::control::registry::RegistryError;
 use crate::exit::Exit;
 use crate::holder::{Cause, Holder, HolderError, Released, process};
@@ -35,7 +36,7 @@ impl cli::Hold {
         if let Some(outlived) = outlived {
             holder.events.watch(outlived);
         }
-        let shortfalls = match talk::inflate(&mut holder, quiet) {
+        let shortfalls = match talk::inflate(&mut holder, if quiet { Show::Nothing } else { Show::Progress }) {
             Ok(shortfalls) => shortfalls,
             Err(error) => return Err(blockers::named(error)),
         };

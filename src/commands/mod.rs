@@ -35,7 +35,7 @@ impl Command {
             Self::Completions(completions) => completions.run(),
             Self::Status(status) => status.run(quiet),
             Self::Doctor(doctor) => doctor.run(),
-            Self::Run(run) => run.run(),
+            Self::Run(run) => run.run(quiet),
         }
     }
 }

@@ -7,14 +7,15 @@ use tracing::{info, warn};
 
 use crate::cli;
 use crate::commands::announce::Announcement;
+use crate::commands::blockers;
 use crate::commands::failure::Failure;
 use crate::commands::handing::Handing;
 use crate::commands::plan::{Planned, chosen, plan};
-use crate::commands::{blockers, talk};
+use crate::commands::talk::{self, Show};
 use crate::exit::Exit;
-use crate::gpu::{ComputeMode, VISIBLE_DEVICES, Visible, order_at_start};
+use crate::gpu::{CallError, ComputeMode, VISIBLE_DEVICES, Visible, order_at_start};
 use crate::holder::worker::Backing;
-use crate::holder::{Cause, Holder, HolderError, Plan, Released};
+use crate::holder::{Cause, Gpus, Holder, HolderError, Plan, Released, Wanted};
 use crate::job::{Ended, Inherited, Job, Kin, Mark, SpawnError, Spec};
 use crate::signals::{Purpose, Signals};
 
@@ -39,12 +40,12 @@ impl<E: Into<Failure>> From<E> for NotHeld {
 
 impl cli::Run {
     /// Returns only if the command was not started.
-    pub fn run(self) -> Result<ExitCode, Failure> {
+    pub fn run(self, quiet: bool) -> Result<ExitCode, Failure> {
         let inherited = Inherited::now();
         let signals = Signals::block(Purpose::Run).map_err(|error| Failure::new(Exit::RunFailed, error))?;
         let mut spec = self.spec(inherited);
         let program = spec.look_up().map_err(not_started)?;
-        let holder = match self.hold(&mut spec, signals) {
+        let holder = match self.hold(&mut spec, signals, if quiet { Show::Nothing } else { Show::Waiting }) {
             Ok(holder) => holder,
             Err(NotHeld::Failure(failure)) => return Err(failure.of_run()),
             Err(NotHeld::Signal(signal, signals)) => Ended::Signal(signal).leave(signals),
@@ -70,12 +71,12 @@ impl cli::Run {
     }
 
     /// Takes the memory and says so to whoever waits for that. The command is to find the GPUs of the reservation.
-    fn hold(&self, spec: &mut Spec, signals: Signals) -> Result<Holder, NotHeld> {
+    fn hold(&self, spec: &mut Spec, signals: Signals, show: Show) -> Result<Holder, NotHeld> {
         let announcement = Announcement::silent(&self.reservation, &mut spec.descriptors)?;
-        let Planned { plan, gpus } = plan(&self.reservation, talk::command_line(self.command.iter().cloned()))?;
-        refuse_exclusive(&plan)?;
+        let Planned { mut plan, gpus } = plan(&self.reservation, talk::command_line(self.command.iter().cloned()))?;
+        refuse_exclusive(&mut plan)?;
         let mut holder = Holder::start(plan, signals)?;
-        match holder.inflate(None) {
+        match talk::inflate(&mut holder, show) {
             Ok(shortfalls) => shortfalls.iter().for_each(|shortfall| info!(%shortfall, "holding less than asked")),
             Err(HolderError::Signal(received)) => {
                 return Err(NotHeld::Signal(received.signal, holder.into_signals().0));
@@ -138,9 +139,23 @@ fn mark() -> Mark {
 }
 
 /// In this mode a GPU takes one process with a context, which would be the holder and not the command.
-fn refuse_exclusive(plan: &Plan) -> Result<(), Failure> {
+fn refuse_exclusive(plan: &mut Plan) -> Result<(), Failure> {
+    if plan.backing == Backing::Contextless {
+        return Ok(());
+    }
+    let is_exclusive = |wanted: &Wanted| Ok(wanted.device.compute_mode()? == ComputeMode::ExclusiveProcess);
+    if let Gpus::Any(among) = &mut plan.gpus {
+        let closed =
+            among.iter().flat_map(|wishes| wishes.first()).map(is_exclusive).collect::<Result<Vec<_>, CallError>>()?;
+        let open: Vec<Vec<Wanted>> =
+            among.iter().zip(closed).filter(|(_, is_closed)| !is_closed).map(|(wishes, _)| wishes.clone()).collect();
+        // Where there are others to choose from.
+        if open.first().is_some_and(|wishes| open.len() >= wishes.len()) {
+            *among = open;
+        }
+    }
     for wanted in plan.gpus.all() {
-        if plan.backing == Backing::Context && wanted.device.compute_mode()? == ComputeMode::ExclusiveProcess {
+        if is_exclusive(wanted)? {
             let ordinal = wanted.device.ordinal;
             let why = anyhow::anyhow!(
                 "GPU {ordinal} is in exclusive-process compute mode: the balloon would lock the command out"

@@ -15,17 +15,31 @@ pub fn say(quiet: bool, what: fmt::Arguments<'_>) {
     }
 }
 
-/// Inflates. Where a person watches, a line tells what it waits for, and a progress bar per GPU how far it is.
+/// What a person who watches sees of an inflation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Show {
+    Nothing,
+    /// A line that tells what it waits for, gone once it need not wait.
+    Waiting,
+    /// That, and then a bar per GPU.
+    Progress,
+}
+
+/// Inflates, and shows that on a terminal. Where the log tells of it, the log has the terminal for itself: what is drawn and
+/// what is logged would wipe each other out.
 ///
 /// # Errors
 /// As [`Holder::inflate`].
-pub fn inflate(holder: &mut Holder, quiet: bool) -> Result<Vec<Shortfall>, HolderError> {
-    if quiet || !io::stderr().is_terminal() {
+pub fn inflate(holder: &mut Holder, show: Show) -> Result<Vec<Shortfall>, HolderError> {
+    if show == Show::Nothing || !io::stderr().is_terminal() {
         return holder.inflate(None);
     }
     let mut bars: Option<ProgressBars> = None;
     let mut waits = WaitingLine::default();
+    let is_logged = tracing::enabled!(tracing::Level::INFO);
     let outcome = holder.inflate(Some(&mut |watched: Watched<'_>| match watched {
+        Watched::Waiting(lack) if is_logged => waits.log(lack),
+        Watched::Inflating(_) if is_logged => {}
         Watched::Waiting(lack) => {
             if let Some(bars) = bars.take() {
                 bars.finish();
@@ -34,10 +48,12 @@ pub fn inflate(holder: &mut Holder, quiet: bool) -> Result<Vec<Shortfall>, Holde
         }
         Watched::Inflating(progress) => {
             waits.end();
-            let ordinals: Vec<u32> = progress.iter().map(|gpu| gpu.ordinal).collect();
-            let bars = bars.get_or_insert_with(|| ProgressBars::new(&ordinals));
-            for gpu in progress {
-                bars.set(gpu.ordinal, gpu.held, gpu.target);
+            if show == Show::Progress {
+                let ordinals: Vec<u32> = progress.iter().map(|gpu| gpu.ordinal).collect();
+                let bars = bars.get_or_insert_with(|| ProgressBars::new(&ordinals));
+                for gpu in progress {
+                    bars.set(gpu.ordinal, gpu.held, gpu.target);
+                }
             }
         }
     }));

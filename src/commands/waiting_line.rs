@@ -16,6 +16,7 @@ const WIDTH: usize = 80;
 #[derive(Default)]
 pub struct WaitingLine {
     shown: Option<Lack>,
+    logged: Option<Lack>,
     processes: Processes,
 }
 
@@ -29,6 +30,14 @@ impl WaitingLine {
             let text: String = text.chars().take(width.saturating_sub(1)).collect();
             let _ = io::stderr().write_all(format!("{RENEW}{text}").as_bytes());
             self.shown = Some(lack.clone());
+        }
+    }
+
+    /// Logs what is missing, if that has changed.
+    pub fn log(&mut self, lack: &Lack) {
+        if self.logged.as_ref() != Some(lack) {
+            tracing::info!("{}", self.text(lack));
+            self.logged = Some(lack.clone());
         }
     }
 

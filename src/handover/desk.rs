@@ -8,6 +8,7 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -228,12 +229,13 @@ impl Desk {
         let Some(connection) = self.connection(id) else { return };
         let Some((request, gpu)) = connection.waits else { return };
         let reply = Reply::new(&connection.socket);
-        let yielded = |yielded: Option<Yielded>| {
+        let ledger = locked(&self.ledger);
+        let retries = ledger.retries(gpu);
+        let yielded = move |yielded: Option<Yielded>| {
             let is_worth_a_try = yielded == Some(Yielded::Room);
+            retries.fetch_add(is_worth_a_try.into(), Relaxed);
             reply.give(Answer { yes: is_worth_a_try.into(), ..Answer::default() });
         };
-        let mut ledger = locked(&self.ledger);
-        ledger.gave_way(gpu);
         ledger.lane(gpu).give_way(ByteSize::new(request.size), Box::new(yielded));
     }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use super::lane::{JobUse, Lane};
@@ -43,7 +44,11 @@ struct Account {
     /// By process: what NVML shows beyond its count, such as a context.
     beyond: BTreeMap<u32, u64>,
     strangers: u64,
+    /// The most of these two at one time.
+    most_counted: u64,
+    most_beyond: u64,
     usage: Usage,
+    retries: Arc<AtomicU64>,
 }
 
 /// The accounts of one job.
@@ -65,7 +70,10 @@ impl Ledger {
             counted: 0,
             beyond: BTreeMap::new(),
             strangers: 0,
+            most_counted: 0,
+            most_beyond: 0,
             usage: Usage::default(),
+            retries: Arc::default(),
         };
         let mut ledger = Self {
             shared,
@@ -176,14 +184,16 @@ impl Ledger {
         account.lane.settle(job);
     }
 
-    pub fn gave_way(&mut self, number: usize) {
-        self.accounts[number].usage.retries += 1;
+    /// Counts how often way was given on a GPU.
+    pub fn retries(&self, number: usize) -> Arc<AtomicU64> {
+        Arc::clone(&self.accounts[number].retries)
     }
 
     /// What the job had of each GPU up to now.
     pub fn usage(&mut self) -> Vec<Usage> {
         self.read();
-        self.accounts.iter().map(|account| account.usage).collect()
+        let usage = |account: &Account| Usage { retries: account.retries.load(Relaxed), ..account.usage };
+        self.accounts.iter().map(usage).collect()
     }
 
     /// What the job holds of a GPU, read now.
@@ -201,7 +211,10 @@ impl Ledger {
         let has_members = self.members().next().is_some();
         let account = &mut self.accounts[number];
         let beyond = account.beyond.values().fold(account.strangers, |sum, bytes| sum.saturating_add(*bytes));
-        let peak = counted.max(account.counted.saturating_add(highest)).saturating_add(beyond);
+        // NVML tells late of a context that has been there all the time, so the two peaks count together.
+        account.most_counted = account.most_counted.max(counted).max(account.counted.saturating_add(highest));
+        account.most_beyond = account.most_beyond.max(beyond);
+        let peak = account.most_counted.saturating_add(account.most_beyond);
         account.counted = counted;
         let reservation = account.lane.reservation().bytes();
         account.usage.peak = account.usage.peak.max(peak);

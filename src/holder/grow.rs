@@ -87,6 +87,14 @@ impl Holder {
             self.seats[index].tell(Order::Reserve { target, chunk_size, on_short: OnShort::Keep });
         }
         self.await_held(&seats, &targets, OnShort::Keep, watch)?;
+        for &index in &seats {
+            let seat = &mut self.seats[index];
+            if !seat.wanted.amount.is_everything() {
+                continue;
+            }
+            // What could be had of everything is everything.
+            seat.goal = Some(seat.held());
+        }
         if self.held() > before
             && let Some(in_line) = &mut self.in_line
         {

@@ -52,6 +52,8 @@ pub enum OnShort {
     GiveBack,
     /// Kept, and reported as short.
     Keep,
+    /// All that could be had is what was wanted: the target follows.
+    Settle,
 }
 
 /// What a worker tells the holder.
@@ -270,7 +272,7 @@ impl<S: Space> Bench<'_, S> {
                 self.report(Report::Held);
             }
             Order::JobHolds(job) => self.follow_job(job),
-            Order::GiveWay { size, reply } => reply(self.give_way(size)),
+            Order::GiveWay { size, reply } => self.give_way(size, reply),
             Order::Settled(job) => self.settle(job),
             Order::View { reply } => {
                 let view = self.balloon.memory().ok().map(|memory| View {
@@ -294,6 +296,11 @@ impl<S: Space> Bench<'_, S> {
                 self.task = Task::Idle;
                 self.report(Report::Held);
             }
+            Ok(Step::Short(_)) if on_short == OnShort::Settle && !self.balloon.allocated().is_zero() => {
+                self.task = Task::Idle;
+                self.aim(self.balloon.allocated().saturating_add(self.following.job.holds));
+                self.report(Report::Held);
+            }
             Ok(Step::Short(missing)) => {
                 let free = self.balloon.memory().map_or(ByteSize::ZERO, |memory| memory.free);
                 self.end_short(on_short);
@@ -309,7 +316,7 @@ impl<S: Space> Bench<'_, S> {
     fn end_short(&mut self, on_short: OnShort) {
         match on_short {
             OnShort::GiveBack => self.undo(),
-            OnShort::Keep => self.task = Task::Idle,
+            OnShort::Keep | OnShort::Settle => self.task = Task::Idle,
         }
     }
 

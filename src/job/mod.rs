@@ -60,14 +60,15 @@ impl Job {
 
     /// Whether CMD lives, and so has or gets this signal: it is passed on unless CMD has been told already.
     pub fn takes(&mut self, received: &Received, signals: &mut Signals) -> bool {
-        if !matches!(self.ended(), Ok(None)) {
-            return false;
-        }
         if received.is_of_a_child() {
+            // Its end is told by its descriptor.
             if let Some(signal) = self.stopped() {
                 signals.stop_with(self.id(), signal);
             }
             return true;
+        }
+        if !matches!(self.ended(), Ok(None)) {
+            return false;
         }
         if let Err(error) = self.pass_on(received) {
             // CMD may have become another user.

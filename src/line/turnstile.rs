@@ -121,10 +121,6 @@ fn is_at(file: &File, path: &PathBuf) -> bool {
     fs::metadata(path).is_ok_and(|there| file.metadata().is_ok_and(|own| same_file(&own, &there)))
 }
 
-fn is_same(one: &File, other: &File) -> bool {
-    one.metadata().is_ok_and(|one| other.metadata().is_ok_and(|other| same_file(&one, &other)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

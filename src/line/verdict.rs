@@ -54,7 +54,7 @@ fn is_first(tickets: &[Ticket], own: &Ticket) -> bool {
 mod tests {
     use super::*;
     use crate::line::policy::Stage::{Growing, Now, Waiting};
-    use crate::line::policy::tests::{admitted, any, free, gpu, share, size, these, ticket};
+    use crate::line::policy::tests::{admitted, any_of, free, gpu, share, size, these, ticket};
 
     fn go(claims: &[(u8, u64)]) -> Verdict {
         Verdict::Go(claims.iter().map(|&(number, bytes)| (gpu(number), size(bytes))).collect())
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn any_is_chosen_by_the_figures() {
-        let line = [ticket(1, Now, any(&[5], &[0, 1]))];
+        let line = [ticket(1, Now, any_of(&[5], &[0, 1]))];
         assert_eq!(verdict(&line, 1, None), Verdict::Wait);
         assert_eq!(verdict(&line, 1, Some(&free(&[4, 9]))), go(&[(1, 5)]));
         assert_eq!(verdict(&line, 1, Some(&free(&[4, 4]))), Verdict::NoFit);

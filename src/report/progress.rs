@@ -42,7 +42,7 @@ impl ProgressBars {
     pub fn set(&mut self, ordinal: u32, held: ByteSize, target: ByteSize) {
         let Some((_, bar)) = self.bars.iter().find(|(known, _)| *known == ordinal) else { return };
         bar.set_length(target.bytes());
-        bar.set_message(format!("{held:>9} of {target:>9}"));
+        bar.set_message(format!("{held:>9} of {target:<9}"));
         bar.set_position(held.bytes());
     }
 

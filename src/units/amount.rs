@@ -84,6 +84,12 @@ impl Amount {
         }
     }
 
+    /// Whether it is everything that is free. A driver reports some MB as free that it gives to nobody; who wants everything
+    /// is content with all that could be had.
+    pub fn is_everything(&self) -> bool {
+        matches!(self, Self::All | Self::ShareOfFree(Share(Share::WHOLE)))
+    }
+
     /// A share too small for one unit of the driver still is a wish for something.
     fn share_of_free(&self, share: Share, memory: &Memory, granularity: ByteSize) -> Result<ByteSize, SpecError> {
         let available = memory.available();

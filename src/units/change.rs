@@ -51,6 +51,13 @@ impl Change {
     }
 }
 
+impl Change {
+    /// Whether it takes everything that is free, as [`Amount::is_everything`] has it.
+    pub fn takes_everything(&self) -> bool {
+        matches!(self, Self::To(amount) | Self::Grow(amount) if amount.is_everything())
+    }
+}
+
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,6 +1,7 @@
 //! The handover: the balloon gives way exactly as the job grows, and never makes it fail.
 
 mod allocators;
+mod cudarc;
 mod full;
 mod others;
 mod processes;

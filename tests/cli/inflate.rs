@@ -244,3 +244,23 @@ fn a_second_signal_cuts_a_deflation_short() {
     let freed = machine.calls(holder.pid(), "cuMemFree_v2");
     assert!(freed < 200, "all {freed} chunks were still freed one by one");
 }
+
+/// The driver of an H100 gives to nobody the last 2 MB that it reports as free.
+#[test]
+fn everything_is_all_that_can_be_had() {
+    for spec in ["all", "100%", "1.0"] {
+        let machine = Machine::with(|builder| builder.withheld(2 * MB));
+        let holder = machine.hold(&format!("--gpu 0,1 --reserve {spec} --name everything"));
+        let whole = 24 * GB - CONTEXT - 2 * MB;
+        assert_eq!([0, 1].map(|gpu| machine.balloon(gpu, &holder)), [whole; 2], "{spec}");
+        assert_eq!(machine.status()["balloons"][0]["gpus"][0]["is_inflated"], true);
+        machine.run("resize everything 1GB").exits(0);
+        machine.run(&format!("resize everything {spec}")).exits(0);
+        assert_eq!([0, 1].map(|gpu| machine.balloon(gpu, &holder)), [whole; 2], "{spec} again");
+    }
+    let machine = Machine::with(|builder| builder.withheld(2 * MB));
+    let growing = machine.hold("--reserve all --greedy");
+    assert_eq!(machine.balloon(0, &growing), 24 * GB - CONTEXT - 2 * MB);
+    let machine = Machine::with(|builder| builder.withheld(2 * MB));
+    machine.run("hold --reserve 24076MB").exits(3).says(&["2.0 MB missing"]);
+}

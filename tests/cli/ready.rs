@@ -133,7 +133,7 @@ fn seen(columns: u16, options: &str) -> String {
 fn a_person_at_a_terminal_sees_a_bar_per_gpu() {
     for columns in [60, 100] {
         let seen = seen(columns, "");
-        for words in ["GPU 0", "GPU 1", " of    4.0 GB", "4.0 GB of    4.0 GB", "released 8.0 GB: its time is over"] {
+        for words in ["GPU 0", "GPU 1", " of 4.0 GB", "4.0 GB of 4.0 GB", "released 8.0 GB: its time is over"] {
             assert!(seen.contains(words), "no `{words}` in {seen}");
         }
         // More than once: it moves.
@@ -145,6 +145,8 @@ fn a_person_at_a_terminal_sees_a_bar_per_gpu() {
 #[test]
 fn no_bar_is_drawn_for_the_quiet_or_where_nobody_watches() {
     assert_eq!(seen(80, "-q"), "");
+    let logged = seen(80, "-v");
+    assert!(logged.contains("inflated") && !logged.contains("GPU 0"), "what is drawn would wipe out the log: {logged}");
     let machine = Machine::new();
     let mut holder = machine.hold("--reserve 1GB");
     holder.signal(Signal::TERM);
@@ -154,13 +156,20 @@ fn no_bar_is_drawn_for_the_quiet_or_where_nobody_watches() {
     assert_eq!(holder.wait().exits(0).stderr, "");
 }
 
+/// Waits until a holder that cannot say so holds 1 GB.
+#[track_caller]
+fn holds(machine: &Machine, holder: &Running) {
+    machine.wait_for("a balloon", |_| machine.status()["balloons"][0]["state"] == "holding");
+    assert_eq!(machine.balloon(0, holder), GB);
+}
+
 #[test]
 fn a_full_disk_takes_the_line_and_leaves_the_balloon() {
     let machine = Machine::new();
     let full = || File::options().write(true).open("/dev/full").unwrap();
     let mut command = machine.program("hold --reserve 1GB --name full");
     let mut holder = Running::start_with(&mut command, |command| command.stdout(full()));
-    machine.wait_for("the balloon", |_| machine.status()["balloons"][0]["state"] == "holding");
+    holds(&machine, &holder);
     holder.signal(Signal::TERM);
     holder.wait().exits(0).says(&["the ready line cannot be written to standard output: No space left on device"]);
     let mut command = machine.program("-vv hold --reserve 1GB --timeout 10ms --gpu 0,1");
@@ -172,8 +181,7 @@ fn closed_streams_and_readers_that_are_gone_harm_nothing() {
     let machine = Machine::new();
     for closed in [">&-", "2>&-", "<&-", ">&- 2>&-", "<&- >&- 2>&-"] {
         let mut holder = Running::start(&mut under_shell(&machine, closed, "-vv --reserve 1GB"));
-        machine.wait_for("the balloon", |_| machine.status()["balloons"][0]["state"] == "holding");
-        assert_eq!(machine.status()["balloons"][0]["gpus"][0]["allocated_bytes"], GB, "{closed}");
+        holds(&machine, &holder);
         holder.signal(Signal::TERM);
         holder.wait().exits(0);
     }

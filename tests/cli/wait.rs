@@ -3,6 +3,7 @@
 mod any;
 mod greedy;
 mod stress;
+mod terminal;
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +11,7 @@ use gpu_sim::{GB, MB};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::harness::{DEADLINE, Machine, Running};
-
-/// What a context costs on the simulated GPUs.
-const CONTEXT: u64 = 500 * MB;
+use crate::harness::{CONTEXT, DEADLINE, Machine, Running};
 
 /// From memory freed to ready.
 const PROMPT: Duration = Duration::from_millis(500);
@@ -49,6 +47,12 @@ fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// Says what was measured, for who runs the test with `--nocapture`.
+#[expect(clippy::print_stdout, reason = "the harness captures it")]
+fn measured(what: std::fmt::Arguments<'_>) {
+    println!("{what}");
+}
+
 /// How long from `free` until the waiter is ready.
 #[track_caller]
 fn time_to_ready(waiter: &mut Running, free: impl FnOnce()) -> Duration {
@@ -56,7 +60,7 @@ fn time_to_ready(waiter: &mut Running, free: impl FnOnce()) -> Duration {
     free();
     assert!(waiter.line().starts_with("ready "));
     let time = begin.elapsed();
-    println!("ready after {time:?}");
+    measured(format_args!("ready after {time:?}"));
     time
 }
 
@@ -145,7 +149,7 @@ fn waiting_costs_next_to_nothing() {
             assert_eq!(waiter.line_within(WATCHED), None);
             (machine.calls(pid, "nvmlDeviceGetMemoryInfo_v2") - before, processor_time(pid) - time)
         };
-        println!("GPU {gpu}: {looks} looks and {time:?} of processor time in {WATCHED:?}");
+        measured(format_args!("GPU {gpu}: {looks} looks, {time:?} of processor time in {WATCHED:?}"));
         assert!(looks as f64 <= per_second * WATCHED.as_secs_f64() + 1.0, "{looks}");
         assert!(looks >= 4, "it has given up");
         // 0.1 %; the program that is tested without optimisation needs more.

@@ -22,7 +22,7 @@ pub fn share(number: u8) -> Request {
     Request::These(vec![(gpu(number), Want::Share(size(1)))])
 }
 
-pub fn any(wants: &[u64], among: &[u8]) -> Request {
+pub fn any_of(wants: &[u64], among: &[u8]) -> Request {
     let wants: Vec<Want> = wants.iter().map(|&bytes| Want::Bytes(size(bytes))).collect();
     Request::Any(among.iter().map(|&number| (gpu(number), wants.clone())).collect())
 }
@@ -94,27 +94,27 @@ fn who_takes_now_passes_those_who_wait_and_no_others() {
 
 #[test]
 fn any_takes_the_most_free_and_lower_ordinals_among_equals() {
-    let one = |among: &[u8]| [ticket(1, Waiting, any(&[4], among))];
+    let one = |among: &[u8]| [ticket(1, Waiting, any_of(&[4], among))];
     assert_eq!(granted(&one(&[0, 1, 2]), &[5, 9, 9]), [(1, vec![(1, 4)])]);
     assert_eq!(granted(&one(&[0]), &[5, 9, 9]), [(1, vec![(0, 4)])]);
-    let two = [ticket(1, Waiting, any(&[4, 4], &[0, 1, 2]))];
+    let two = [ticket(1, Waiting, any_of(&[4, 4], &[0, 1, 2]))];
     assert_eq!(granted(&two, &[5, 3, 9]), [(1, vec![(2, 4), (0, 4)])]);
     assert_eq!(granted(&two, &[5, 3, 3]), []);
-    let unequal = [ticket(1, Waiting, any(&[2, 8], &[0, 1]))];
+    let unequal = [ticket(1, Waiting, any_of(&[2, 8], &[0, 1]))];
     assert_eq!(granted(&unequal, &[9, 3]), [(1, vec![(1, 2), (0, 8)])], "each gets what it can take");
 }
 
 #[test]
 fn two_that_take_any_one_take_two() {
-    let pair = [ticket(1, Now, any(&[4], &[0, 1])), ticket(2, Now, any(&[4], &[0, 1]))];
+    let pair = [ticket(1, Now, any_of(&[4], &[0, 1])), ticket(2, Now, any_of(&[4], &[0, 1]))];
     assert_eq!(granted(&pair, &[9, 9]), [(1, vec![(0, 4)]), (2, vec![(1, 4)])]);
-    let second = [admitted(1, &[(0, 4)]), ticket(2, Now, any(&[4], &[0, 1]))];
+    let second = [admitted(1, &[(0, 4)]), ticket(2, Now, any_of(&[4], &[0, 1]))];
     assert_eq!(granted(&second, &[9, 8]), [(2, vec![(1, 4)])]);
 }
 
 #[test]
 fn any_keeps_all_its_choices_from_those_behind() {
-    let line = [ticket(1, Waiting, any(&[8], &[0, 1])), ticket(2, Waiting, these(&[(1, 3)]))];
+    let line = [ticket(1, Waiting, any_of(&[8], &[0, 1])), ticket(2, Waiting, these(&[(1, 3)]))];
     assert_eq!(granted(&line, &[2, 5]), []);
     assert_eq!(granted(&line, &[8, 3]), [(1, vec![(0, 8)]), (2, vec![(1, 3)])]);
 }
@@ -149,7 +149,7 @@ fn the_place_counts_those_ahead_on_the_same_gpus() {
         ticket(3, Waiting, these(&[(0, 1)])),
         ticket(5, Now, these(&[(0, 1)])),
         ticket(7, Growing, these(&[(1, 1)])),
-        ticket(9, Waiting, any(&[1], &[0, 1])),
+        ticket(9, Waiting, any_of(&[1], &[0, 1])),
     ];
     assert_eq!([3, 7, 9, 4].map(|number| place(&line, number)), [Some(1), Some(1), Some(3), None]);
 }

@@ -87,6 +87,24 @@ fn a_gpu_that_takes_no_further_process_is_no_choice() {
 }
 
 #[test]
+fn the_command_is_told_and_gets_a_gpu_that_takes_it() {
+    let machine = Machine::with(|builder| builder.gpus(3));
+    machine.set_compute_mode(1, ComputeMode::ExclusiveProcess);
+    let _others = [(0, 4), (2, 2)].map(|(gpu, size)| machine.hog(gpu, size * GB));
+    let mut command = machine.program("run --gpu any:1 --reserve 2GB --");
+    command.args(["sh", "-c", "echo $CUDA_VISIBLE_DEVICES $GPU_BALLOON_GPUS"]);
+    assert_eq!(Running::start(&mut command).wait().exits(0).stdout, "2 2\n");
+}
+
+#[test]
+fn a_command_whose_memory_does_not_come_in_time_is_not_started() {
+    let machine = Machine::new();
+    let _hog = machine.hog(0, 20 * GB);
+    let ended = machine.run("run --reserve 10GB --wait=1s -- echo started").exits(124);
+    assert_eq!(ended.says(&["the memory was not available in time"]).stdout, "");
+}
+
+#[test]
 fn without_nvml_nobody_can_choose() {
     let machine = Machine::with(|builder| builder.without_nvml());
     machine.run("hold --gpu any:1 --reserve 1GB").exits(4).says(&["cannot tell which GPU has the most free memory"]);

@@ -68,7 +68,7 @@ fn crowd(time: Duration) {
     });
     let served = served.into_inner().unwrap();
     let longest = served.iter().map(|one| one.waited).max().unwrap();
-    println!("{} served; the longest wait was {longest:?}", served.len());
+    measured(format_args!("{} served; the longest wait was {longest:?}", served.len()));
     assert!(served.len() as u64 > WAITERS, "hardly anybody got anything");
     order_is_kept(&served);
     for gpu in 0..GPUS as usize {
@@ -133,6 +133,6 @@ fn order_is_kept(served: &[Served]) {
             assert!(pair[0].ready < pair[1].ready, "{pair:?} on GPU {gpu}");
         }
     }
-    println!("{compared} pairs in order");
+    measured(format_args!("{compared} pairs in order"));
     assert!(compared > 0);
 }

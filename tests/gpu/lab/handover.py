@@ -4,10 +4,10 @@ import time
 from contextlib import ExitStack
 
 from lab import MB
-from lab.programs import Silent
+from lab.programs import Program, Silent
 from lab.readings import Gpu, Sampler
 from lab.report import mib
-from lab.stress import CHUNK, HEADER, PIECE, RESERVE, THIEVES, Others, alone, stress, summary_of, wrapped
+from lab.stress import CHUNK, HEADER, PIECE, RESERVE, THIEVES, Others, Rounds, alone, stress, summary_of, wrapped
 
 # What makes each framework allocate as it is named.
 JOBS = [
@@ -21,6 +21,8 @@ JOBS = [
     ("cupy", "cupy_job", {}, []),
     ("numba", "numba_job", {}, []),
 ]
+# As `run` has it for the job: some frameworks take memory on every GPU they see.
+ON_ONE_GPU = {"CUDA_VISIBLE_DEVICES": "0"}
 FRAMEWORK_PIECES = 36  # 2.3 GB: a framework's context and libraries take the rest
 PIECES = 48  # 3 GB
 
@@ -60,7 +62,7 @@ def handovers(lab, gpu, others):
         def use(job):
             started = job.ask("start")
             if "error" in started:
-                raise Silent(started["error"])
+                return Rounds(error=started["error"])
             time.sleep(0.3)  # NVML's word on the context may come a little later
             return stress(lab, gpu, job, others, rounds, PIECES, THIEVES[thief])
 
@@ -110,7 +112,7 @@ def latencies(lab, gpu, others):
     others.leave()
     growths = [("1 KB", 1024, 20000), ("2 MB", 2 * MB, 1000), ("64 MB", PIECE, 40)]
 
-    def of(job):
+    def of(job, end):
         try:
             job.told()
             job.ask("start")
@@ -121,9 +123,9 @@ def latencies(lab, gpu, others):
                 found.append((took[len(took) // 2], took[len(took) * 99 // 100], job.ask("shrink")["free_us"]))
             return found
         finally:
-            job.end()
+            end(job)
 
-    turns = [(of(lab.job("grow")), of(wrapped(lab, "latency", "grow"))) for _ in range(3)]
+    turns = [(of(lab.job("grow"), Program.end), of(wrapped(lab, "latency", "grow"), summary_of)) for _ in range(3)]
     lab.report.figures("latency", turns=turns)
     rows = []
     for number, (what, _, _) in enumerate(growths):
@@ -159,7 +161,9 @@ def frameworks(lab, gpu, others):
     rows, seen, jobs = [], [], []
     try:
         for what, name, environment, options in JOBS:
-            jobs.append((what, wrapped(lab, what, name, options, environment), lab.job(name, **environment)))
+            jobs.append(
+                (what, wrapped(lab, what, name, options, environment), lab.job(name, **environment, **ON_ONE_GPU))
+            )
         ready = [entry for entry in jobs if lab.attempt(f"{entry[0]}: import", imported, *entry[1:])]
         before = {}
         for what, _, without in ready:

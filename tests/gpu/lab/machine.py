@@ -13,6 +13,6 @@ def described(lab):
     cuda = pynvml.nvmlSystemGetCudaDriverVersion_v2()
     _, version = lab.call(lab.balloon, "--version")
     names = ", ".join(f"{gpu.name()} ({gpu.total() >> 20} MiB)" for gpu in gpus)
-    today = datetime.date.today().isoformat()
     simulated = " **Simulated: the figures mean nothing.**" if lab.is_simulated else ""
-    return f"# {today} · {names} · driver {driver}, CUDA {cuda // 1000}.{cuda % 1000 // 10} · {version.strip()}{simulated}\n"
+    versions = f"driver {driver}, CUDA {cuda // 1000}.{cuda % 1000 // 10} · {version.strip()}"
+    return f"# {datetime.date.today().isoformat()} · {names} · {versions}{simulated}\n"

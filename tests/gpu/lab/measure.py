@@ -3,9 +3,9 @@
 import signal
 import time
 
-from lab import GB, MB
+from lab import GB, MB, overhead
 from lab.programs import Silent
-from lab.readings import Gpu, resident, threads
+from lab.readings import Gpu, threads
 from lab.report import mib
 
 SIZES = [2, 16, 64, 120]
@@ -21,48 +21,11 @@ WATCH = 10
 
 def run(lab):
     gpu = Gpu()
-    lab.attempt("context overhead", overhead, lab, gpu)
+    lab.attempt("overhead", overhead.run, lab)
     lab.attempt("free to visible", lags, lab, gpu)
     lab.attempt("verbs on a live balloon", verbs, lab, gpu)
     lab.attempt("idle and power", idle, lab, gpu, least=90)
     lab.attempt("time to held", times, lab, gpu, least=30)
-
-
-def overhead(lab, gpu):
-    """Device memory that stands beside what is held."""
-    rows = []
-
-    def bare(what, kind, environment):
-        free, used = gpu.free(), gpu.used()
-        with lab.start(lab.bare, "overhead", kind, **environment) as program:
-            found = program.told()
-        gpu.when_free(free)
-        rows.append([what, mib(found["used_bytes"] - used), f"{found['context_ms']:.0f}"])
-        lab.report.figures("overhead", what=what, used_before=used, **found)
-
-    def balloon(what, *options):
-        before = gpu.free()
-        with lab.hold("--reserve", "2GB", *options) as holder:
-            beside = before - gpu.free() - 2 * GB
-            rows.append([what, mib(beside), "", mib(resident(holder.pid))])
-            lab.report.figures("overhead", what=what, bytes=beside, resident_bytes=resident(holder.pid))
-        gpu.when_free(before)
-
-    for what, kind, environment in [
-        ("bare C, context", "plain", {}),
-        ("CUDA_MODULE_LOADING=EAGER", "plain", {"CUDA_MODULE_LOADING": "EAGER"}),
-        ("CUDA_MODULE_LOADING=LAZY", "plain", {"CUDA_MODULE_LOADING": "LAZY"}),
-        ("CUDA_DEVICE_MAX_CONNECTIONS=1", "plain", {"CUDA_DEVICE_MAX_CONNECTIONS": "1"}),
-        ("stack, printf and heap limits 0", "limits", {}),
-        ("cuMemCreate without a context", "create", {}),
-    ]:
-        lab.attempt(what, bare, what, kind, environment)
-    for what, options in [("gpu-balloon hold", []), ("gpu-balloon hold --contextless", ["--contextless"])]:
-        lab.attempt(what, balloon, what, *options)
-    lab.report.heading("Overhead beside what is held")
-    lab.report.table(
-        ["", "device memory, MiB", "context, ms", "resident, MiB"], [row + [""] * (4 - len(row)) for row in rows]
-    )
 
 
 def lags(lab, gpu):

@@ -43,11 +43,10 @@ def held(figures):
 
 
 def beside(figures):
-    for what in ["gpu-balloon hold", "gpu-balloon hold --contextless"]:
-        if one := figures.find("overhead", what=what):
-            yield f"{what}: device memory beside what is held", f"{one['bytes'] / MB:.0f} MiB"
-    if one := figures.find("overhead", what="bare C, context"):
-        yield "a plain CUDA context, for comparison", f"{(one['used_bytes'] - one['used_before']) / MB:.0f} MiB"
+    for what in ["gpu-balloon hold", "gpu-balloon hold --contextless", "bare C, cuMemAlloc"]:
+        if one := figures.find("beside", what=what):
+            memory = f"{one['bytes'] / MB:.0f} MiB of the device, {one['resident_bytes'] / MB:.0f} MiB resident"
+            yield f"{what}: beside what is held", memory
 
 
 def live(figures):
