@@ -7,6 +7,7 @@ use crate::control::server::Asker;
 use crate::control::wire::{Answer, Resized, Shortfall};
 use crate::gpu::{GRANULARITY, GpuUuid};
 use crate::holder::Holder;
+use crate::holder::inflate::slack;
 use crate::holder::requests::Current;
 use crate::holder::worker::{OnShort, Order, Report, Worker};
 use crate::units::{self, ByteSize, Change, SpecError};
@@ -34,6 +35,7 @@ struct Part {
     seat: usize,
     before: ByteSize,
     after: ByteSize,
+    slack: ByteSize,
     chunk_size: ByteSize,
     has_grown: bool,
 }
@@ -110,7 +112,8 @@ impl Holder {
             Err(error) => return Err(misfit(error)),
         };
         let chunk_size = chunk_size.unwrap_or_else(|| seat.chunk_size());
-        Ok((Part { seat: index, before: held, after, chunk_size, has_grown: false }, memory.free))
+        let slack = slack(change.is_of_free());
+        Ok((Part { seat: index, before: held, after, slack, chunk_size, has_grown: false }, memory.free))
     }
 
     /// Sends the orders of a stage and goes on to the next one when there are none.
@@ -119,6 +122,7 @@ impl Holder {
         resizing.stage = stage;
         let reserve = |part: &Part| Order::Reserve {
             target: part.after,
+            slack: part.slack,
             chunk_size: part.chunk_size,
             on_short: OnShort::GiveBack,
         };

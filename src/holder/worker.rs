@@ -19,8 +19,8 @@ use crate::units::ByteSize;
 
 /// What a worker is told.
 pub enum Order {
-    /// Bring the reservation to `target`; answered with [`Report::Held`] or [`Report::Short`].
-    Reserve { target: ByteSize, chunk_size: ByteSize, on_short: OnShort },
+    /// Bring the reservation to `target`, or up to `slack` less; answered with [`Report::Held`] or [`Report::Short`].
+    Reserve { target: ByteSize, slack: ByteSize, chunk_size: ByteSize, on_short: OnShort },
     /// Take the last growth back, chunk by chunk; answered with [`Report::Held`].
     Undo,
     /// What the job's processes hold; the balloon follows.
@@ -180,6 +180,7 @@ pub(super) enum Task {
     Idle,
     /// Grow to the target.
     Reserve {
+        slack: ByteSize,
         on_short: OnShort,
     },
     /// Bring the balloon to its share, which the job changes, once `at` has come.
@@ -225,7 +226,7 @@ impl<S: Space> Bench<'_, S> {
                 Ok(Order::Deflate) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(order) => self.obey(order),
                 Err(RecvTimeoutError::Timeout) => match self.task {
-                    Task::Reserve { on_short } => self.grow(on_short),
+                    Task::Reserve { slack, on_short } => self.grow(slack, on_short),
                     Task::Follow { .. } | Task::Idle => self.catch_up(),
                 },
             }
@@ -250,7 +251,7 @@ impl<S: Space> Bench<'_, S> {
 
     fn obey(&mut self, order: Order) {
         match order {
-            Order::Reserve { target, chunk_size, on_short } => {
+            Order::Reserve { target, slack, chunk_size, on_short } => {
                 self.growth = Growth {
                     reservation_before: self.reservation,
                     chunk_size_before: self.balloon.chunk_size(),
@@ -260,7 +261,7 @@ impl<S: Space> Bench<'_, S> {
                 self.balloon.set_chunk_size(chunk_size);
                 self.aim(target);
                 if self.balloon.target() >= self.balloon.allocated() {
-                    self.task = Task::Reserve { on_short };
+                    self.task = Task::Reserve { slack, on_short };
                 } else {
                     self.task = Task::Idle;
                     let outcome = self.balloon.deflate();
@@ -288,12 +289,18 @@ impl<S: Space> Bench<'_, S> {
     }
 
     /// One chunk towards the reservation.
-    fn grow(&mut self, on_short: OnShort) {
+    fn grow(&mut self, slack: ByteSize, on_short: OnShort) {
         let before = self.balloon.allocated();
         match self.balloon.inflate_step() {
             Ok(Step::Grew) => self.growth.chunks.push(self.balloon.allocated().saturating_sub(before)),
             Ok(Step::Full) => {
                 self.task = Task::Idle;
+                self.report(Report::Held);
+            }
+            Ok(Step::Short(missing)) if missing <= slack && !self.balloon.allocated().is_zero() => {
+                tracing::debug!(%missing, "the driver does not give all that it calls free");
+                self.task = Task::Idle;
+                self.aim(self.reservation.saturating_sub(missing));
                 self.report(Report::Held);
             }
             Ok(Step::Short(missing)) => {

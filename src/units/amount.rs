@@ -76,6 +76,14 @@ impl Amount {
         }
     }
 
+    /// Whether it is a part of what is free, or all of it, and no size of its own.
+    pub fn is_of_free(&self) -> bool {
+        match self {
+            Self::ShareOfFree(_) | Self::All | Self::AllBut(_) | Self::Auto => true,
+            Self::Bytes(_) | Self::ShareOfTotal(_) => false,
+        }
+    }
+
     /// What must be available for anything to be held at all: one unit of the driver, above what stays free for others.
     pub fn least(&self, granularity: ByteSize) -> ByteSize {
         match *self {
