@@ -176,6 +176,21 @@ impl<S: Space> Balloon<S> {
         }
     }
 
+    /// Allocates one chunk of exactly `size`, whatever the target is. Says whether there was room.
+    ///
+    /// # Errors
+    /// Any failure of the driver but "out of memory".
+    pub fn take_back(&mut self, size: ByteSize) -> Result<bool, CallError> {
+        match self.space.allocate(size) {
+            Ok(chunk) => {
+                self.keep(chunk);
+                Ok(true)
+            }
+            Err(error) if error.error.is_out_of_memory() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// What stands above the target, as whole chunks, largest first, and a rest smaller than any chunk that stays.
     fn whole_chunks_in_excess(&self) -> Excess {
         let mut excess = Excess { chunks: Vec::new(), rest: self.allocated.saturating_sub(self.target) };

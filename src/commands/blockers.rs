@@ -101,6 +101,7 @@ fn on_gpu(nvml: &Nvml, balloons: &[Balloon], gpu: &Shut, own: Option<u32>) -> Ve
     let unlisted = balloons.iter().filter_map(held).filter(|held| !processes.iter().any(|known| known.pid == held.pid));
     let unlisted: Vec<GpuProcess> = unlisted.collect();
     processes.extend(unlisted);
+    let unseen = unseen(nvml, &processes, gpu);
     processes.retain(|holder| Some(holder.pid) != own);
     processes.sort_by_key(|holder| std::cmp::Reverse(holder.used_bytes));
     let name = &gpu.name;
@@ -111,7 +112,7 @@ fn on_gpu(nvml: &Nvml, balloons: &[Balloon], gpu: &Shut, own: Option<u32>) -> Ve
         let balloon = balloon.map(|balloon| format!(" in balloon `{}`", balloon.name)).unwrap_or_default();
         format!("GPU {name}: pid {} holds {size}{balloon}{}", holder.pid, process::describe(holder.pid))
     });
-    told.chain(unseen(nvml, &processes, gpu)).collect()
+    told.chain(unseen).collect()
 }
 
 /// Memory of processes that NVML does not show, as in a container.

@@ -16,6 +16,7 @@ use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_dea
 
 use crate::commands::failure::Failure;
 use crate::control::directory::RuntimeDirectory;
+use crate::control::registry::log_name;
 use crate::exit::Exit;
 use crate::job::Inherited;
 use crate::signals::{Purpose, Signals};
@@ -119,7 +120,7 @@ pub fn child(inherited: &mut Inherited, ready_fd: Option<i32>) -> Result<Detache
     // The caller may have died before that.
     is_child()?;
     let directory = RuntimeDirectory::open().map_err(|error| Failure::new(Exit::Failed, error))?;
-    let log = directory.join(&format!("{}.log", std::process::id()));
+    let log = directory.join(&log_name(std::process::id()));
     let file = open_log(&log).map_err(|error| {
         Failure::new(Exit::Failed, error).context(format!("cannot write the log {}", log.display()))
     })?;

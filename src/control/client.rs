@@ -116,6 +116,11 @@ fn connect(directory: &RuntimeDirectory, name: &str, deadline: Instant) -> Resul
     // Bounds connect(2) too: it waits while the queue of a stopped holder is full.
     set_socket_timeout(&socket, Timeout::Send, Some(remaining(deadline))).map_err(|error| failure(error.into()))?;
     rustix::net::connect(&socket, &address).map_err(|error| failure(error.into()))?;
+    // In another user's directory, root could be led to the socket of a third one.
+    let holder = rustix::net::sockopt::socket_peercred(&socket).map_err(|error| failure(error.into()))?;
+    if holder.uid.as_raw() != directory.owner() {
+        return Err(ClientError::Unreachable(ErrorKind::PermissionDenied.into()));
+    }
     Ok(UnixStream::from(socket))
 }
 

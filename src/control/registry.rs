@@ -5,14 +5,16 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::control::directory::{DirectoryError, RuntimeDirectory, same_file};
 use crate::control::name::Name;
+use crate::control::wire::MAX_MESSAGE;
 use crate::gpu::GpuUuid;
 
 /// How the name of a live balloon's file ends.
@@ -160,17 +162,44 @@ pub fn lives(entry: &Entry) -> bool {
 /// The entry of `name` when its holder lives.
 fn look_up(directory: &RuntimeDirectory, name: String) -> Option<Entry> {
     let path = directory.short_path(&format!("{name}{REGISTRATION}"));
-    let mut file = File::open(&path).ok()?;
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
-        // Still under the lock, so that a holder that claims the name now keeps what it makes.
-        if fs::metadata(&path).is_ok_and(|now| file.metadata().is_ok_and(|own| same_file(&own, &now))) {
-            remove(directory, &name, &[SOCKET, JOB_SOCKET, REGISTRATION]);
-        }
-        return None;
+    let file = open(&path).ok()?;
+    let is_dead = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+    let registration = read(&file).ok();
+    if !is_dead {
+        return Some(Entry { directory: directory.clone(), name, registration });
     }
+    // Still under the lock, so that a holder that claims the name now keeps what it makes.
+    if fs::metadata(&path).is_ok_and(|now| file.metadata().is_ok_and(|own| same_file(&own, &now))) {
+        if let Some(registration) = registration {
+            clear_empty(&directory.short_path(&log_name(registration.pid)));
+        }
+        remove(directory, &name, &[SOCKET, JOB_SOCKET, REGISTRATION]);
+    }
+    None
+}
+
+/// Root reads the directories of others, who could have laid a pipe without end there, or a link to another file.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
+}
+
+fn read(file: &File) -> io::Result<Registration> {
     let mut text = String::new();
-    let registration = file.read_to_string(&mut text).ok().and_then(|_| serde_json::from_str(&text).ok());
-    Some(Entry { directory: directory.clone(), name, registration })
+    file.take(MAX_MESSAGE as u64).read_to_string(&mut text)?;
+    Ok(serde_json::from_str(&text)?)
+}
+
+fn clear_empty(log: &Path) {
+    if fs::symlink_metadata(log).is_ok_and(|log| log.is_file() && log.len() == 0) {
+        let _ = fs::remove_file(log);
+    }
+}
+
+/// Where the detached holder with this pid writes what it has to say.
+pub fn log_name(pid: u32) -> String {
+    format!("{pid}.log")
 }
 
 /// Why a text names no balloon.

@@ -19,10 +19,6 @@ pub use visible::{Cut, Kind, Known, VARIABLE as VISIBLE_DEVICES, Visibility, Vis
 
 use crate::units::ByteSize;
 
-/// How much less than it reports as free a driver may give: the last 2 MB on an H100 (driver 580), in chunks of any size,
-/// and pages that other processes use in part.
-pub const NEVER_GIVEN: ByteSize = ByteSize::new(32 << 20);
-
 /// The memory of a GPU as the driver reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use crate::balloon::{Space, Step};
 use crate::gpu::GRANULARITY;
-use crate::handover::{JobUse, Yielded};
+use crate::handover::{JobUse, Reply, Yielded};
 use crate::holder::worker::{Bench, Task};
 use crate::units::ByteSize;
 
 /// How long the job must be quiet before the balloon is trimmed to the byte.
 const QUIET: Duration = Duration::from_millis(10);
-/// How long freed memory of the job is left to it.
+/// How long freed memory of the job is left to it, unless others might take it.
 const HYSTERESIS: Duration = Duration::from_millis(40);
 /// The same after a turn, when NVML has yet to tell what a context took.
 const AFTER_TURN: Duration = Duration::from_millis(200);
@@ -32,6 +32,13 @@ pub struct Following {
     /// Whether the GPU is so full that the headroom has to be kept free.
     needs_headroom: bool,
     failures: u32,
+}
+
+/// What was freed for the job, and what of it is too much.
+#[derive(Default)]
+struct Way {
+    freed: ByteSize,
+    surplus: ByteSize,
 }
 
 impl<S: Space> Bench<'_, S> {
@@ -69,35 +76,49 @@ impl<S: Space> Bench<'_, S> {
     }
 
     /// Frees as little as makes room for `size` bytes beside what is free, best fit first; at least one chunk, because what
-    /// is free already was not enough.
+    /// is free already was not enough. Tells `reply` as soon as it is freed, and then takes back what was too much.
     ///
     /// What is missing goes in one go, since each chunk is up for grabs until the job has it all; and no more, whatever others
     /// take meanwhile.
-    pub(super) fn give_way(&mut self, size: ByteSize) -> Option<Yielded> {
+    pub(super) fn give_way(&mut self, size: ByteSize, reply: Reply<Yielded>) {
+        let Some(way) = self.free_for(size) else { return reply(None) };
+        self.following.promised =
+            self.following.promised.max(self.following.job.holds).saturating_add(way.freed).saturating_sub(way.surplus);
+        self.balloon.set_target(self.share());
+        reply(Some(if way.freed.is_zero() { Yielded::Nothing } else { Yielded::Room }));
+        if !way.surplus.is_zero()
+            && let Err(error) = self.balloon.take_back(way.surplus)
+        {
+            tracing::warn!(%error, "balloon not inflated again");
+        }
+    }
+
+    fn free_for(&mut self, size: ByteSize) -> Option<Way> {
         let free = self.balloon.memory().ok()?.free;
+        let mut way = Way::default();
         if size > self.balloon.allocated().saturating_add(free) {
             // It cannot fit even in an empty balloon's place: freeing would only lose memory to others.
-            return Some(Yielded::Nothing);
+            return Some(way);
         }
-        let needed = size.saturating_sub(free);
-        let mut freed = ByteSize::ZERO;
+        let missing = size.saturating_sub(free);
+        let needed = missing.round_up(GRANULARITY).unwrap_or(missing);
         loop {
-            // Where enough is free and still does not do, it lies in pieces: a whole one is wanted.
-            let wanted = match needed.saturating_sub(freed) {
+            let wanted = match needed.saturating_sub(way.freed) {
                 ByteSize::ZERO if size.is_zero() => self.balloon.chunk_size(),
+                // Enough is free and still does not do: it lies in pieces, and a whole one is wanted.
                 ByteSize::ZERO => size,
                 missing => missing,
             };
             let chunk = self.balloon.give_way(wanted).ok()?;
-            freed = freed.saturating_add(chunk);
-            if freed >= needed || chunk.is_zero() {
+            way.freed = way.freed.saturating_add(chunk);
+            if way.freed >= needed || chunk.is_zero() {
                 break;
             }
         }
-        let following = &mut self.following;
-        following.promised = following.promised.max(following.job.holds).saturating_add(freed);
-        self.balloon.set_target(self.share());
-        Some(if freed.is_zero() { Yielded::Nothing } else { Yielded::Room })
+        if !needed.is_zero() {
+            way.surplus = way.freed.saturating_sub(needed);
+        }
+        Some(way)
     }
 
     /// Headroom costs nothing as long as the GPU has free memory anyway. Once given it stays given until there is plenty, so
@@ -122,8 +143,14 @@ impl<S: Space> Bench<'_, S> {
             }
             Task::Follow { at: Instant::now() + QUIET }
         } else {
-            Task::Follow { at: Instant::now() + patience }
+            Task::Follow { at: Instant::now() + if self.is_contended() { Duration::ZERO } else { patience } }
         };
+    }
+
+    /// Whether little more is free than what the balloon is to take back.
+    fn is_contended(&self) -> bool {
+        let missing = self.balloon.target().saturating_sub(self.balloon.allocated());
+        self.balloon.memory().is_ok_and(|memory| memory.free < missing.saturating_add(missing))
     }
 
     /// A step towards the share.

@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::gpu::{GRANULARITY, Memory};
 use crate::holder::Holder;
 use crate::holder::in_line::{fixed, want};
-use crate::holder::inflate::{Watch, slack, target};
+use crate::holder::inflate::{Watch, target};
 use crate::holder::plan::{Gpus, HolderError, Shortfall};
 use crate::holder::seat::Seat;
 use crate::holder::worker::{OnShort, Order};
@@ -83,15 +83,17 @@ impl Holder {
         }
         let seats: Vec<usize> = pieces.iter().map(|(index, _)| *index).collect();
         for (&index, &target) in seats.iter().zip(&targets) {
-            let (seat, chunk_size) = (&self.seats[index], self.plan.chunk_size);
-            let slack = slack(seat.goal == Some(target) && seat.wanted.amount.is_of_free());
-            seat.tell(Order::Reserve { target, slack, chunk_size, on_short: OnShort::Keep });
+            let chunk_size = self.plan.chunk_size;
+            self.seats[index].tell(Order::Reserve { target, chunk_size, on_short: OnShort::Keep });
         }
         self.await_held(&seats, &targets, OnShort::Keep, watch)?;
-        for (&index, &target) in seats.iter().zip(&targets) {
+        for &index in &seats {
             let seat = &mut self.seats[index];
-            // The worker was content with what the driver gave.
-            seat.goal = seat.goal.map(|goal| if seat.target() < target { seat.target() } else { goal });
+            if !seat.wanted.amount.is_everything() {
+                continue;
+            }
+            // What could be had of everything is everything.
+            seat.goal = Some(seat.held());
         }
         if self.held() > before
             && let Some(in_line) = &mut self.in_line

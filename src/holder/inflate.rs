@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::control::wire::{Answer, Request, State};
-use crate::gpu::{GRANULARITY, Memory, NEVER_GIVEN};
+use crate::gpu::{GRANULARITY, Memory};
 use crate::holder::plan::{HolderError, Manner, Shortfall};
 use crate::holder::seat::Seat;
 use crate::holder::waiting::Watched;
@@ -78,8 +78,8 @@ impl Holder {
             return Err(HolderError::NotAvailable(short));
         }
         for (seat, &target) in self.seats.iter().zip(&targets) {
-            let slack = slack(seat.wanted.amount.is_of_free());
-            seat.tell(Order::Reserve { target, slack, chunk_size: self.plan.chunk_size, on_short });
+            let on_short = if seat.wanted.amount.is_everything() { OnShort::Settle } else { on_short };
+            seat.tell(Order::Reserve { target, chunk_size: self.plan.chunk_size, on_short });
         }
         // Who has a target reports by itself what it lacks of it.
         let mut shortfalls: Vec<Shortfall> = short
@@ -213,11 +213,6 @@ impl Holder {
         let progress = |seat: &Seat| Progress { ordinal: seat.ordinal(), held: seat.held(), target: seat.target() };
         self.seats.iter().map(progress).collect()
     }
-}
-
-/// How much less than its target a part may be. A part of what is free is as large as the driver lets it be.
-pub(super) fn slack(is_of_free: bool) -> ByteSize {
-    if is_of_free { NEVER_GIVEN } else { ByteSize::ZERO }
 }
 
 /// What the wish of a seat comes to with this memory; nothing where nothing is free.

@@ -20,7 +20,7 @@ pub fn wait(expected: ByteSize, uuid: GpuUuid, memory: impl Fn() -> Result<Memor
         let missing = memory().map_or(ByteSize::ZERO, |memory| expected.saturating_sub(memory.free));
         if missing.is_zero() {
             // The first look costs as much as any, and says nothing of a delay.
-            return if nvml.is_some() { start.elapsed() } else { Duration::ZERO };
+            return if nvml.is_some() { start.elapsed() + INTERVAL } else { Duration::ZERO };
         }
         // The driver is hardly ever late, so NVML is loaded only then.
         let nvml = nvml.get_or_insert_with(Nvml::open).as_ref();

@@ -7,7 +7,6 @@ use crate::control::server::Asker;
 use crate::control::wire::{Answer, Resized, Shortfall};
 use crate::gpu::{GRANULARITY, GpuUuid};
 use crate::holder::Holder;
-use crate::holder::inflate::slack;
 use crate::holder::requests::Current;
 use crate::holder::worker::{OnShort, Order, Report, Worker};
 use crate::units::{self, ByteSize, Change, SpecError};
@@ -35,8 +34,8 @@ struct Part {
     seat: usize,
     before: ByteSize,
     after: ByteSize,
-    slack: ByteSize,
     chunk_size: ByteSize,
+    on_short: OnShort,
     has_grown: bool,
 }
 
@@ -112,20 +111,16 @@ impl Holder {
             Err(error) => return Err(misfit(error)),
         };
         let chunk_size = chunk_size.unwrap_or_else(|| seat.chunk_size());
-        let slack = slack(change.is_of_free());
-        Ok((Part { seat: index, before: held, after, slack, chunk_size, has_grown: false }, memory.free))
+        let on_short = if change.takes_everything() { OnShort::Settle } else { OnShort::GiveBack };
+        Ok((Part { seat: index, before: held, after, chunk_size, on_short, has_grown: false }, memory.free))
     }
 
     /// Sends the orders of a stage and goes on to the next one when there are none.
     fn order(&mut self, stage: Stage) {
         let Some(resizing) = self.resizing() else { return };
         resizing.stage = stage;
-        let reserve = |part: &Part| Order::Reserve {
-            target: part.after,
-            slack: part.slack,
-            chunk_size: part.chunk_size,
-            on_short: OnShort::GiveBack,
-        };
+        let reserve =
+            |part: &Part| Order::Reserve { target: part.after, chunk_size: part.chunk_size, on_short: part.on_short };
         let orders = resizing.parts.iter().filter_map(|part| match stage {
             Stage::Grow => (part.after > part.before).then(|| (part.seat, reserve(part))),
             Stage::Shrink => (part.after <= part.before).then(|| (part.seat, reserve(part))),

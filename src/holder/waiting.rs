@@ -189,7 +189,7 @@ impl Holder {
     /// The time is over: all or nothing says no, best effort takes what there is.
     fn run_out_of_time(&mut self) -> Result<OnShort, HolderError> {
         match self.plan.on_short {
-            OnShort::Keep => self.take_most_free(),
+            OnShort::Keep | OnShort::Settle => self.take_most_free(),
             OnShort::GiveBack => Err(self.not_in_time()),
         }
     }

@@ -19,8 +19,8 @@ use crate::units::ByteSize;
 
 /// What a worker is told.
 pub enum Order {
-    /// Bring the reservation to `target`, or up to `slack` less; answered with [`Report::Held`] or [`Report::Short`].
-    Reserve { target: ByteSize, slack: ByteSize, chunk_size: ByteSize, on_short: OnShort },
+    /// Bring the reservation to `target`; answered with [`Report::Held`] or [`Report::Short`].
+    Reserve { target: ByteSize, chunk_size: ByteSize, on_short: OnShort },
     /// Take the last growth back, chunk by chunk; answered with [`Report::Held`].
     Undo,
     /// What the job's processes hold; the balloon follows.
@@ -52,6 +52,8 @@ pub enum OnShort {
     GiveBack,
     /// Kept, and reported as short.
     Keep,
+    /// All that could be had is what was wanted: the target follows.
+    Settle,
 }
 
 /// What a worker tells the holder.
@@ -180,7 +182,6 @@ pub(super) enum Task {
     Idle,
     /// Grow to the target.
     Reserve {
-        slack: ByteSize,
         on_short: OnShort,
     },
     /// Bring the balloon to its share, which the job changes, once `at` has come.
@@ -226,7 +227,7 @@ impl<S: Space> Bench<'_, S> {
                 Ok(Order::Deflate) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(order) => self.obey(order),
                 Err(RecvTimeoutError::Timeout) => match self.task {
-                    Task::Reserve { slack, on_short } => self.grow(slack, on_short),
+                    Task::Reserve { on_short } => self.grow(on_short),
                     Task::Follow { .. } | Task::Idle => self.catch_up(),
                 },
             }
@@ -242,16 +243,14 @@ impl<S: Space> Bench<'_, S> {
         let outcome = self.balloon.deflate_whole_chunks();
         self.show();
         let freed = before.saturating_sub(self.balloon.stuck().saturating_sub(stuck));
-        let lag = match free {
-            Ok(free) => lag::wait(free.saturating_add(freed), self.uuid, || self.balloon.memory()),
-            Err(_) => Duration::ZERO,
-        };
+        let shown = |free: ByteSize| lag::wait(free.saturating_add(freed), self.uuid, || self.balloon.memory());
+        let lag = free.map_or(Duration::ZERO, shown);
         Emptied { freed, outcome, lag }
     }
 
     fn obey(&mut self, order: Order) {
         match order {
-            Order::Reserve { target, slack, chunk_size, on_short } => {
+            Order::Reserve { target, chunk_size, on_short } => {
                 self.growth = Growth {
                     reservation_before: self.reservation,
                     chunk_size_before: self.balloon.chunk_size(),
@@ -261,7 +260,7 @@ impl<S: Space> Bench<'_, S> {
                 self.balloon.set_chunk_size(chunk_size);
                 self.aim(target);
                 if self.balloon.target() >= self.balloon.allocated() {
-                    self.task = Task::Reserve { slack, on_short };
+                    self.task = Task::Reserve { on_short };
                 } else {
                     self.task = Task::Idle;
                     let outcome = self.balloon.deflate();
@@ -273,7 +272,7 @@ impl<S: Space> Bench<'_, S> {
                 self.report(Report::Held);
             }
             Order::JobHolds(job) => self.follow_job(job),
-            Order::GiveWay { size, reply } => reply(self.give_way(size)),
+            Order::GiveWay { size, reply } => self.give_way(size, reply),
             Order::Settled(job) => self.settle(job),
             Order::View { reply } => {
                 let view = self.balloon.memory().ok().map(|memory| View {
@@ -289,7 +288,7 @@ impl<S: Space> Bench<'_, S> {
     }
 
     /// One chunk towards the reservation.
-    fn grow(&mut self, slack: ByteSize, on_short: OnShort) {
+    fn grow(&mut self, on_short: OnShort) {
         let before = self.balloon.allocated();
         match self.balloon.inflate_step() {
             Ok(Step::Grew) => self.growth.chunks.push(self.balloon.allocated().saturating_sub(before)),
@@ -297,10 +296,9 @@ impl<S: Space> Bench<'_, S> {
                 self.task = Task::Idle;
                 self.report(Report::Held);
             }
-            Ok(Step::Short(missing)) if missing <= slack && !self.balloon.allocated().is_zero() => {
-                tracing::debug!(%missing, "the driver does not give all that it calls free");
+            Ok(Step::Short(_)) if on_short == OnShort::Settle && !self.balloon.allocated().is_zero() => {
                 self.task = Task::Idle;
-                self.aim(self.reservation.saturating_sub(missing));
+                self.aim(self.balloon.allocated().saturating_add(self.following.job.holds));
                 self.report(Report::Held);
             }
             Ok(Step::Short(missing)) => {
@@ -318,7 +316,7 @@ impl<S: Space> Bench<'_, S> {
     fn end_short(&mut self, on_short: OnShort) {
         match on_short {
             OnShort::GiveBack => self.undo(),
-            OnShort::Keep => self.task = Task::Idle,
+            OnShort::Keep | OnShort::Settle => self.task = Task::Idle,
         }
     }
 

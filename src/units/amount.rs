@@ -76,20 +76,18 @@ impl Amount {
         }
     }
 
-    /// Whether it is a part of what is free, or all of it, and no size of its own.
-    pub fn is_of_free(&self) -> bool {
-        match self {
-            Self::ShareOfFree(_) | Self::All | Self::AllBut(_) | Self::Auto => true,
-            Self::Bytes(_) | Self::ShareOfTotal(_) => false,
-        }
-    }
-
     /// What must be available for anything to be held at all: one unit of the driver, above what stays free for others.
     pub fn least(&self, granularity: ByteSize) -> ByteSize {
         match *self {
             Self::AllBut(rest) => rest.saturating_add(granularity),
             _ => granularity,
         }
+    }
+
+    /// Whether it is everything that is free. A driver reports some MB as free that it gives to nobody; who wants everything
+    /// is content with all that could be had.
+    pub fn is_everything(&self) -> bool {
+        matches!(self, Self::All | Self::ShareOfFree(Share(Share::WHOLE)))
     }
 
     /// A share too small for one unit of the driver still is a wish for something.

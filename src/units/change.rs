@@ -12,11 +12,6 @@ pub enum Change {
 }
 
 impl Change {
-    /// Whether it grows by, or to, a part of what is free.
-    pub fn is_of_free(&self) -> bool {
-        matches!(self, Self::To(amount) | Self::Grow(amount) if amount.is_of_free())
-    }
-
     /// The new target size in bytes. A difference counts from what the balloon holds; a share in it is of what
     /// the driver reports as free, without the balloon: `+50%` takes half of what is left.
     ///
@@ -53,6 +48,13 @@ impl Change {
                 )
             }
         }
+    }
+}
+
+impl Change {
+    /// Whether it takes everything that is free, as [`Amount::is_everything`] has it.
+    pub fn takes_everything(&self) -> bool {
+        matches!(self, Self::To(amount) | Self::Grow(amount) if amount.is_everything())
     }
 }
 

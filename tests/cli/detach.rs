@@ -164,4 +164,11 @@ fn its_log_is_private_named_by_status_and_kept_if_it_says_something() {
     quiet.signal(Signal::TERM);
     quiet.wait();
     assert!(!log.exists(), "an empty log was left");
+    let killed = machine.detach("--reserve 1GB");
+    let log = machine.registry().join(format!("{}.log", killed.pid()));
+    killed.signal(Signal::KILL);
+    killed.wait();
+    assert!(log.exists());
+    machine.run("status").exits(0);
+    assert!(!log.exists(), "an empty log of a killed holder was left");
 }

@@ -1,10 +1,12 @@
 //! Several users on one machine: each has balloons of its own, and root may manage all.
 
+use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixStream;
 
 use gpu_sim::GB;
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::Uid;
 
 use crate::harness::{CONTEXT, DEADLINE, Machine, NOBODY, Running, skipped};
@@ -80,4 +82,30 @@ fn a_peer_of_another_user_is_hung_up_on() {
     });
     assert_eq!(answer.join().unwrap(), b"");
     assert_eq!(machine.used(0), GB + CONTEXT);
+}
+
+/// Root looks into the directories of others, and must not trust what lies there.
+#[test]
+fn what_another_user_plants_neither_holds_root_up_nor_leads_it_astray() {
+    let machine = Machine::new();
+    let Some(_) = machine.unprivileged() else { return skipped(WHY) };
+    let ours = machine.hold("--reserve 1GB --name ours");
+    let theirs = machine.runtime().join(format!("gpu-balloon-{NOBODY}"));
+    std::fs::create_dir(&theirs).unwrap();
+    std::fs::set_permissions(&theirs, std::fs::Permissions::from_mode(0o700)).unwrap();
+    std::os::unix::fs::chown(&theirs, Some(NOBODY), None).unwrap();
+    let pipe = std::process::Command::new("mkfifo").arg(theirs.join("pipe.balloon")).status().unwrap();
+    assert!(pipe.success());
+    symlink("/dev/zero", theirs.join("endless.balloon")).unwrap();
+    symlink(machine.registry().join("ours.balloon"), theirs.join("link.balloon")).unwrap();
+    let lure = File::create(theirs.join("lure.balloon")).unwrap();
+    flock(&lure, FlockOperation::LockExclusive).unwrap();
+    symlink(machine.registry().join("ours.sock"), theirs.join("lure.sock")).unwrap();
+
+    let balloons = machine.status()["balloons"].take();
+    let names: Vec<_> = balloons.as_array().unwrap().iter().map(|balloon| balloon["name"].clone()).collect();
+    assert!(names.contains(&"ours".into()) && !names.iter().any(|name| name == "link"), "{names:?}");
+    machine.run("release lure").exits(1).says(&["balloon `lure`: the holder cannot be reached"]);
+    assert_eq!(machine.balloon(0, &ours), GB);
+    assert!(machine.registry().join("ours.balloon").exists());
 }

@@ -117,6 +117,9 @@ fn every_gpu_that_is_short_is_named_and_who_is_in_the_way() {
         "hint: ask for less",
     ]);
     assert!(!failed.stderr.contains(&format!("pid {}", holder.pid())), "the balloon is in its own way");
+    drop(rivals);
+    let alone = machine.run("resize train 24GB").exits(3);
+    assert!(!alone.stderr.contains("held by processes"), "{}", alone.stderr);
 }
 
 #[test]

@@ -4,10 +4,10 @@ import time
 from contextlib import ExitStack
 
 from lab import MB
-from lab.programs import Silent
+from lab.programs import Program, Silent
 from lab.readings import Gpu, Sampler
 from lab.report import mib
-from lab.stress import CHUNK, HEADER, PIECE, RESERVE, THIEVES, Others, alone, stress, summary_of, wrapped
+from lab.stress import CHUNK, HEADER, PIECE, RESERVE, THIEVES, Others, Rounds, alone, stress, summary_of, wrapped
 
 # What makes each framework allocate as it is named.
 JOBS = [
@@ -62,7 +62,7 @@ def handovers(lab, gpu, others):
         def use(job):
             started = job.ask("start")
             if "error" in started:
-                raise Silent(started["error"])
+                return Rounds(error=started["error"])
             time.sleep(0.3)  # NVML's word on the context may come a little later
             return stress(lab, gpu, job, others, rounds, PIECES, THIEVES[thief])
 
@@ -112,7 +112,7 @@ def latencies(lab, gpu, others):
     others.leave()
     growths = [("1 KB", 1024, 20000), ("2 MB", 2 * MB, 1000), ("64 MB", PIECE, 40)]
 
-    def of(job):
+    def of(job, end):
         try:
             job.told()
             job.ask("start")
@@ -123,9 +123,9 @@ def latencies(lab, gpu, others):
                 found.append((took[len(took) // 2], took[len(took) * 99 // 100], job.ask("shrink")["free_us"]))
             return found
         finally:
-            job.end()
+            end(job)
 
-    turns = [(of(lab.job("grow")), of(wrapped(lab, "latency", "grow"))) for _ in range(3)]
+    turns = [(of(lab.job("grow"), Program.end), of(wrapped(lab, "latency", "grow"), summary_of)) for _ in range(3)]
     lab.report.figures("latency", turns=turns)
     rows = []
     for number, (what, _, _) in enumerate(growths):

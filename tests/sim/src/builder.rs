@@ -17,6 +17,7 @@ pub struct Builder {
     memory: Vec<u64>,
     context: u64,
     reserved: u64,
+    withheld: u64,
     utilization: Vec<u32>,
     compute_mode: Vec<ComputeMode>,
     names: Vec<String>,
@@ -34,6 +35,7 @@ impl Default for Builder {
             memory: vec![gpu.total_bytes],
             context: gpu.context_bytes,
             reserved: gpu.reserved_bytes,
+            withheld: gpu.withheld_bytes,
             utilization: vec![0],
             compute_mode: vec![ComputeMode::Default],
             names: vec![gpu.name],
@@ -70,6 +72,12 @@ impl Builder {
     /// Bytes that the driver keeps for itself.
     pub fn reserved(mut self, bytes: u64) -> Self {
         self.reserved = bytes;
+        self
+    }
+
+    /// Bytes that the driver reports as free but gives to nobody.
+    pub fn withheld(mut self, bytes: u64) -> Self {
+        self.withheld = bytes;
         self
     }
 
@@ -178,6 +186,7 @@ impl Builder {
             name: of(&self.names, index).unwrap_or(gpu.name),
             total_bytes: of(&self.memory, index).unwrap_or(gpu.total_bytes),
             reserved_bytes: self.reserved,
+            withheld_bytes: self.withheld,
             context_bytes: self.context,
             compute_mode: of(&self.compute_mode, index).unwrap_or(gpu.compute_mode),
             utilization_percent: of(&self.utilization, index).unwrap_or(gpu.utilization_percent),

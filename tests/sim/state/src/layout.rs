@@ -97,6 +97,7 @@ pub struct Gpu {
     pub total: AtomicU64,
     /// What the driver keeps for itself; nobody's.
     pub reserved: AtomicU64,
+    pub withheld: AtomicU64,
     pub context_cost: AtomicU64,
     pub compute_mode: AtomicU32,
     pub utilization: AtomicU32,

@@ -22,6 +22,8 @@ pub struct GpuConfig {
     pub total_bytes: u64,
     /// What the driver takes for itself.
     pub reserved_bytes: u64,
+    /// What the driver reports as free but gives to nobody: 2 MiB on an H100.
+    pub withheld_bytes: u64,
     /// What a context costs.
     pub context_bytes: u64,
     pub compute_mode: ComputeMode,
@@ -34,6 +36,7 @@ impl Default for GpuConfig {
             name: "NVIDIA Simulated GPU".to_owned(),
             total_bytes: 24 << 30,
             reserved_bytes: 0,
+            withheld_bytes: 0,
             context_bytes: 500 << 20,
             compute_mode: ComputeMode::Default,
             utilization_percent: 0,
@@ -71,6 +74,7 @@ impl Machine {
             gpu.pci_bus.store(0x17 + 0x1a * (index % 8) + index / 8, Relaxed);
             gpu.total.store(config.total_bytes, Relaxed);
             gpu.reserved.store(config.reserved_bytes, Relaxed);
+            gpu.withheld.store(config.withheld_bytes, Relaxed);
             gpu.context_cost.store(config.context_bytes, Relaxed);
             gpu.compute_mode.store(config.compute_mode as u32, Relaxed);
             gpu.utilization.store(config.utilization_percent, Relaxed);

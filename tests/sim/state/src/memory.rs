@@ -32,7 +32,12 @@ impl State {
     /// Takes `bytes` of a GPU for a client.
     pub fn take(&self, gpu: usize, client: Client, bytes: u64) -> Result<(), NoMemory> {
         let locked = self.lock(gpu);
-        let fits = |gpu: &Gpu| gpu.used.load(Relaxed).checked_add(bytes).is_some_and(|after| after <= gpu.capacity());
+        let fits = |gpu: &Gpu| {
+            gpu.used
+                .load(Relaxed)
+                .checked_add(bytes)
+                .is_some_and(|after| after <= gpu.capacity().saturating_sub(gpu.withheld.load(Relaxed)))
+        };
         if !fits(&self.gpus[gpu]) {
             self.bury(gpu);
             if !fits(&self.gpus[gpu]) {
