@@ -109,11 +109,7 @@ impl Handing {
     /// CMD runs.
     pub fn begin(&mut self, kin: Kin) {
         let Some(handover) = self.handover.as_mut().filter(|_| self.mode != HandoverMode::Preload) else { return };
-        let begun = match Nvml::open() {
-            Ok(nvml) => handover.audit(nvml, kin, self.has_contexts).map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        if let Err(error) = begun {
+        if let Err(error) = handover.audit(kin, self.has_contexts) {
             info!(%error, "what contexts of the job take goes uncounted");
         }
     }

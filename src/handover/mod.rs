@@ -151,11 +151,11 @@ impl Handover {
     ///
     /// # Errors
     /// The system has no room for another thread.
-    pub fn audit(&mut self, nvml: Nvml, kin: Kin, lists_us: bool) -> io::Result<()> {
+    pub fn audit(&mut self, kin: Kin, lists_us: bool) -> io::Result<()> {
         let Some(news) = self.audit.take() else { return Ok(()) };
         let ledger = Arc::clone(&self.ledger);
         let subjects = Subjects { kin, all_are_strangers: self.library.is_none(), lists_us };
-        let keep = move || audit::keep(&nvml, &subjects, &ledger, &news);
+        let keep = move || audit::keep(&subjects, &ledger, &news);
         self.threads.push(std::thread::Builder::new().name("audit".to_owned()).spawn(keep)?);
         Ok(())
     }
