@@ -20,9 +20,9 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, WaitId, WaitIdOptions};
+use rustix::process::{Pid, WaitId, WaitIdOptions, getpgid, getpgrp, getpid, getsid};
 
-use crate::signals::{Received, Signals};
+use crate::signals::{Reach, Received, Signals};
 pub use descriptors::Inherited;
 pub use ended::Ended;
 pub use family::{Kin, Mark, Relative};
@@ -63,14 +63,18 @@ impl Job {
         if received.is_of_a_child() {
             // Its end is told by its descriptor.
             if let Some(signal) = self.stopped() {
-                signals.stop_with(self.id(), signal);
+                signals.stop_with(self.pid, signal);
             }
             return true;
         }
         if !matches!(self.ended(), Ok(None)) {
             return false;
         }
-        if let Err(error) = self.pass_on(received) {
+        let passed = match received.reach {
+            Reach::Group if self.has_left() => self.signal_group(received.signal),
+            _ => self.pass_on(received).map(drop),
+        };
+        if let Err(error) = passed {
             // CMD may have become another user.
             tracing::warn!(signal = received.signal, %error, "signal not passed on");
         }
@@ -110,6 +114,22 @@ impl Job {
             (None, signal) => signal.map(Ended::Signal),
         };
         Ok(self.end)
+    }
+
+    /// Whether CMD has made a group of its own, as shells and timeout(1) do, where it would still be the job's if it ran alone:
+    /// a shell with job control had made it the leader already, and has made us the leader instead.
+    fn has_left(&self) -> bool {
+        let (us, cmd) = (getpid(), Some(self.pid));
+        getpgrp() == us && getpgid(cmd) == Ok(self.pid) && getsid(cmd) == getsid(None)
+    }
+
+    /// Passes a signal to our group on to that of CMD, which leads it.
+    fn signal_group(&self, signal: i32) -> io::Result<()> {
+        // SAFETY: takes two numbers. CMD has not been reaped, so the group's is its own.
+        match unsafe { libc::kill(-self.pid.as_raw_nonzero().get(), signal) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 
     /// The signal that has stopped CMD, told once.

@@ -18,6 +18,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
+use rustix::process::{Pid, getpgid, getpgrp};
+
 pub use missed::make_up_for;
 pub use set::SignalSet;
 pub use start::closed_streams;
@@ -219,16 +221,27 @@ impl Signals {
 
     /// Stops us as `signal` has stopped the process `job`, until we are continued, which happens at the latest when `job` is.
     /// A stop by hand, with SIGSTOP, is only shown where a shell would wait for ever for the end of its foreground job.
-    pub fn stop_with(&mut self, job: u32, signal: i32) {
-        if signal == libc::SIGSTOP && !stop::is_in_foreground() {
+    pub fn stop_with(&mut self, job: Pid, signal: i32) {
+        let (ours, jobs) = (getpgrp(), getpgid(Some(job)).ok());
+        let terminal = stop::Terminal::open();
+        let foreground = || terminal.as_ref().and_then(stop::Terminal::foreground);
+        let before = foreground();
+        if signal == libc::SIGSTOP && (before.is_none() || before != Some(ours) && before != jobs) {
             return;
         }
         if let Some(witness) = &self.witness {
-            witness.watch(job);
+            witness.watch(job.as_raw_nonzero().get().cast_unsigned());
         }
         stop::by(signal);
         if let Some(witness) = &self.witness {
             witness.rest();
+        }
+        // The shell has given its terminal to us. A job that had it for itself, as a shell has, gets it back.
+        if let (Some(terminal), Some(jobs)) = (&terminal, jobs)
+            && before == Some(jobs)
+            && foreground() == Some(ours)
+        {
+            terminal.give_to(jobs);
         }
     }
 
