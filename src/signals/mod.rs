@@ -180,6 +180,7 @@ impl Signals {
             let Some(witness) = &mut self.witness else {
                 break;
             };
+            witness::await_senders();
             match witness.ask() {
                 Ok(news) if news.is_empty() && received.len() == known => break,
                 Ok(news) => told.extend(news),
