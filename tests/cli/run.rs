@@ -120,7 +120,7 @@ fn memory_that_is_not_there_is_124() {
 #[test]
 fn it_waits_for_the_memory() {
     let machine = Machine::new();
-    let mut other = machine.hold("--reserve 20GB");
+    let other = machine.hold("--reserve 20GB");
     let mut waiting = Running::start(&mut machine.wrap("--reserve 10GB --wait", &["sh", "-c", "echo started; exit 3"]));
     assert!(waiting.is_silent());
     other.signal(Signal::TERM);
