@@ -7,6 +7,7 @@
 // signalfd, masks and dispositions have no safe binding among our dependencies; each call is one block below.
 #![allow(unsafe_code)]
 
+pub mod group;
 mod missed;
 mod proc;
 mod set;
@@ -17,8 +18,6 @@ mod witness;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
-
-use rustix::process::{Pid, getpgid, getpgrp};
 
 pub use missed::make_up_for;
 pub use set::SignalSet;
@@ -180,7 +179,7 @@ impl Signals {
             let Some(witness) = &mut self.witness else {
                 break;
             };
-            witness::await_senders();
+            group::await_senders();
             match witness.ask() {
                 Ok(news) if news.is_empty() && received.len() == known => break,
                 Ok(news) => told.extend(news),
@@ -222,23 +221,23 @@ impl Signals {
 
     /// Stops us as `signal` has stopped the process `job`, until we are continued, which happens at the latest when `job` is.
     /// A stop by hand, with SIGSTOP, is only shown where a shell would wait for ever for the end of its foreground job.
-    pub fn stop_with(&mut self, job: Pid, signal: i32) {
-        let (ours, jobs) = (getpgrp(), getpgid(Some(job)).ok());
+    pub fn stop_with(&mut self, job: i32, signal: i32) {
+        let (ours, jobs) = (group::of(0), group::of(job));
         let terminal = stop::Terminal::open();
         let foreground = || terminal.as_ref().and_then(stop::Terminal::foreground);
         let before = foreground();
-        if signal == libc::SIGSTOP && (before.is_none() || before != Some(ours) && before != jobs) {
+        if signal == libc::SIGSTOP && before.is_none_or(|group| group != ours && group != jobs) {
             return;
         }
         if let Some(witness) = &self.witness {
-            witness.watch(job.as_raw_nonzero().get().cast_unsigned());
+            witness.watch(job.cast_unsigned());
         }
         stop::by(signal);
         if let Some(witness) = &self.witness {
             witness.rest();
         }
         // The shell has given its terminal to us. A job that had it for itself, as a shell has, gets it back.
-        if let (Some(terminal), Some(jobs)) = (&terminal, jobs)
+        if let Some(terminal) = &terminal
             && before == Some(jobs)
             && foreground() == Some(ours)
         {

@@ -1,9 +1,10 @@
 //! Being stopped: as the default action of a signal would do it, although all of them are blocked.
 
-use std::os::fd::OwnedFd;
+use std::ffi::c_int;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Pid, getpid};
+use rustix::process::getpid;
 
 use super::{SignalSet, proc, set_disposition, set_mask};
 
@@ -31,13 +32,15 @@ impl Terminal {
     }
 
     /// The group that it listens to.
-    pub fn foreground(&self) -> Option<Pid> {
-        rustix::termios::tcgetpgrp(&self.0).ok()
+    pub fn foreground(&self) -> Option<c_int> {
+        // SAFETY: the descriptor is open.
+        Some(unsafe { libc::tcgetpgrp(self.0.as_raw_fd()) }).filter(|group| *group >= 0)
     }
 
     /// Makes it listen to another group. Needs SIGTTOU blocked where ours is in the background.
-    pub fn give_to(&self, group: Pid) {
-        let _ = rustix::termios::tcsetpgrp(&self.0, group);
+    pub fn give_to(&self, group: c_int) {
+        // SAFETY: the descriptor is open.
+        unsafe { libc::tcsetpgrp(self.0.as_raw_fd(), group) };
     }
 }
 
