@@ -46,7 +46,7 @@ impl Stillness {
         let is_long = |since: Instant| now.saturating_duration_since(since) >= LONG;
         if let Some(steps) = self.others.get(&ticket.number) {
             if steps.could_go.is_some_and(is_long) {
-                ticket.stage = Stage::Admitted;
+                ticket.stage = Stage::Still;
             }
             if is_long(steps.last) {
                 ticket.claims.retain(|(_, size)| *size != EVERYTHING);
@@ -84,8 +84,8 @@ mod tests {
         let waits = ticket(1, Waiting, these(&[(0, 5)]));
         assert_eq!(after(&waits, &[Duration::ZERO, LONG], &[4]).stage, Waiting, "it waits for memory");
         assert_eq!(after(&waits, &[Duration::ZERO, LONG / 2], &[5]).stage, Waiting, "not yet");
-        assert_eq!(after(&waits, &[Duration::ZERO, LONG], &[5]).stage, Stage::Admitted);
-        assert_eq!(after(&ticket(1, Now, share(0)), &[Duration::ZERO, LONG], &[0]).stage, Stage::Admitted);
+        assert_eq!(after(&waits, &[Duration::ZERO, LONG], &[5]).stage, Stage::Still);
+        assert_eq!(after(&ticket(1, Now, share(0)), &[Duration::ZERO, LONG], &[0]).stage, Stage::Still);
     }
 
     #[test]
