@@ -169,7 +169,8 @@ impl From<HolderError> for Failure {
 fn gpu_failure(gpu: &Device, source: CallError) -> Failure {
     let ordinal = gpu.ordinal;
     let out_of_memory = source.error.is_out_of_memory();
-    let shut = source.error.is_unavailable().then(|| gpu.compute_mode().ok()).flatten();
+    let is_refused = source.error.is_unavailable() || source.is_of_context() && !out_of_memory;
+    let shut = is_refused.then(|| gpu.compute_mode().ok()).flatten();
     let exit = if out_of_memory { Exit::NotAvailable } else { Exit::NoGpu };
     let is_nvml = source.is_of_nvml();
     let failure = Failure::new(exit, source);
