@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use crate::control::registry::{FindError, RegistryError};
 use crate::exit::Exit;
-use crate::gpu::{CallError, ComputeMode, Device, DriverError, VISIBLE_DEVICES};
+use crate::gpu::{CallError, ComputeMode, Device, DriverError, SelectError, VISIBLE_DEVICES};
 use crate::holder::HolderError;
 
 /// Why a command ends without having done its job.
@@ -117,6 +117,17 @@ pub fn no_gpu_hint() -> String {
     match std::env::var(VISIBLE_DEVICES) {
         Ok(list) => format!("{VISIBLE_DEVICES} is `{list}`, which may hide every GPU; try without it"),
         Err(_) => "see whether nvidia-smi shows a GPU".to_owned(),
+    }
+}
+
+impl From<SelectError> for Failure {
+    fn from(error: SelectError) -> Self {
+        match error {
+            SelectError::NoneVisible(_) => {
+                Self::new(Exit::NoGpu, error).context("no usable driver or GPU").hint(no_gpu_hint())
+            }
+            error => Self::usage(error),
+        }
     }
 }
 

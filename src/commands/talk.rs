@@ -83,3 +83,28 @@ fn signal_name(signal: i32) -> String {
 pub fn command_line(words: impl Iterator<Item = OsString>) -> String {
     words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }
+
+/// How many bytes of a text others are told: a whole description, escaped for JSON, must fit one message of the wire.
+const LONGEST: usize = 4096;
+
+/// The text, cut where it is longer than others are told.
+pub fn shortened(mut text: String) -> String {
+    if text.len() > LONGEST {
+        let end = (0..=LONGEST).rev().find(|&end| text.is_char_boundary(end));
+        text.truncate(end.unwrap_or(0));
+        text.push_str("...");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_is_cut_between_characters() {
+        assert_eq!(shortened("a".repeat(LONGEST)), "a".repeat(LONGEST));
+        let cut = shortened("\u{20ac}".repeat(LONGEST));
+        assert_eq!(cut, "\u{20ac}".repeat(LONGEST / 3) + "...");
+    }
+}
