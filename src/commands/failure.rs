@@ -157,6 +157,7 @@ impl From<HolderError> for Failure {
                 .hint("ask for less, wait for it with --wait, or keep what fits with --best-effort"),
             HolderError::NotInTime { .. } => Self::new(Exit::NotAvailable, error)
                 .hint("wait longer, ask for less, or keep what fits with --best-effort"),
+            HolderError::NeverFits { .. } => Self::new(Exit::NotAvailable, error).hint("ask for less"),
             HolderError::CannotChoose(_) => Self::new(Exit::NoGpu, error).hint("name the GPUs"),
             HolderError::Signal(ref received) => {
                 let exit = ExitCode::from(u8::try_from(128 + received.signal).unwrap_or(255));

@@ -166,7 +166,7 @@ fn refuse_mode(device: &Device) -> Result<(), Failure> {
             Exit::NoGpu,
             anyhow::anyhow!("GPU {} is in prohibited compute mode and takes no process", device.ordinal),
         )
-        .hint("root can change it: nvidia-smi -c DEFAULT")),
+        .hint(format!("root can let processes in: nvidia-smi -i {} -c DEFAULT", device.uuid))),
         ComputeMode::Default | ComputeMode::ExclusiveProcess => Ok(()),
     }
 }

@@ -181,7 +181,7 @@ fn tell(released: &Result<Released, HolderError>) {
         Ok(released) => {
             info!(freed = %released.freed, "released");
             for (gpu, error) in &released.failures {
-                warn!(gpu, %error, "memory not freed");
+                talk::say(false, format_args!("GPU {gpu} was lost: {error}"));
             }
         }
         Err(error) => warn!(%error, "not released before the end"),

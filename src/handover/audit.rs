@@ -74,7 +74,7 @@ impl Audit {
 
     /// Reads NVML and enters what it shows. Says whether there are strangers.
     fn look(&mut self, nvml: &Nvml, subjects: &Subjects, ledger: &Arc<Mutex<Ledger>>, number: usize) -> bool {
-        let counts = locked(ledger).counts(number);
+        let before = locked(ledger).counts(number);
         let processes = match nvml.processes(self.gpu) {
             Ok(processes) => processes,
             Err(error) => {
@@ -82,6 +82,11 @@ impl Audit {
                 return false;
             }
         };
+        // What was allocated or freed meanwhile may or may not show: the larger count leaves it out of the rest.
+        let mut counts = locked(ledger).counts(number);
+        for (pid, count) in &mut counts {
+            *count = (*count).max(before.get(pid).copied().unwrap_or(0));
+        }
         let own = std::process::id();
         if subjects.lists_us && !processes.iter().any(|process| process.pid == own) {
             if !std::mem::replace(&mut self.warned, true) {

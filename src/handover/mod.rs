@@ -13,6 +13,8 @@ mod page;
 #[expect(unsafe_code, reason = "values that travel as they lie in memory")]
 #[allow(dead_code, reason = "the library uses the rest")]
 mod protocol;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::os::fd::OwnedFd;

@@ -27,8 +27,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug, Default)]
 pub struct Following {
     pub job: JobUse,
-    /// During a turn: what the job holds and what way was given to, although it may not have it yet.
-    promised: ByteSize,
+    /// During a turn, from the driver's refusal to the job's allocation: what the job holds and what way was given to. The
+    /// balloon then grows by nothing: all that is free may be what the job is about to take.
+    promised: Option<ByteSize>,
     /// Whether the GPU is so full that the headroom has to be kept free.
     needs_headroom: bool,
     failures: u32,
@@ -46,7 +47,7 @@ impl<S: Space> Bench<'_, S> {
     pub(super) fn share(&self) -> ByteSize {
         let Following { job, promised, needs_headroom, .. } = &self.following;
         let headroom = if *needs_headroom { job.headroom } else { ByteSize::ZERO };
-        self.reservation.saturating_sub(job.holds.max(*promised)).saturating_sub(headroom)
+        self.reservation.saturating_sub(job.holds.max(promised.unwrap_or_default())).saturating_sub(headroom)
     }
 
     /// What the job uses, whether or not that has changed: others may have.
@@ -67,7 +68,7 @@ impl<S: Space> Bench<'_, S> {
 
     /// A turn is over: what the job did not take after all is the balloon's again.
     pub(super) fn settle(&mut self, job: JobUse) {
-        self.following.promised = ByteSize::ZERO;
+        self.following.promised = None;
         self.following.job = job;
         self.following.failures = 0;
         self.look_for_headroom();
@@ -82,8 +83,8 @@ impl<S: Space> Bench<'_, S> {
     /// take meanwhile.
     pub(super) fn give_way(&mut self, size: ByteSize, reply: Reply<Yielded>) {
         let Some(way) = self.free_for(size) else { return reply(None) };
-        self.following.promised =
-            self.following.promised.max(self.following.job.holds).saturating_add(way.freed).saturating_sub(way.surplus);
+        let had = self.following.promised.unwrap_or_default().max(self.following.job.holds);
+        self.following.promised = Some(had.saturating_add(way.freed).saturating_sub(way.surplus));
         self.balloon.set_target(self.share());
         reply(Some(if way.freed.is_zero() { Yielded::Nothing } else { Yielded::Room }));
         if !way.surplus.is_zero()
@@ -135,13 +136,13 @@ impl<S: Space> Bench<'_, S> {
             return;
         }
         let (allocated, target) = (self.balloon.allocated(), self.balloon.target());
-        self.task = if allocated == target {
-            Task::Idle
-        } else if allocated > target {
+        self.task = if allocated > target {
             if let Err(error) = self.balloon.deflate_whole_chunks() {
                 tracing::warn!(%error, "balloon not deflated");
             }
             Task::Follow { at: Instant::now() + QUIET }
+        } else if allocated == target || self.following.promised.is_some() {
+            Task::Idle
         } else {
             Task::Follow { at: Instant::now() + if self.is_contended() { Duration::ZERO } else { patience } }
         };
@@ -160,6 +161,9 @@ impl<S: Space> Bench<'_, S> {
             if let Err(error) = self.balloon.deflate() {
                 tracing::warn!(%error, "balloon not deflated");
             }
+            return;
+        }
+        if self.following.promised.is_some() {
             return;
         }
         match self.balloon.inflate_step() {

@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use crate::gpu::{GRANULARITY, Memory};
+use crate::gpu::{GRANULARITY, GpuUuid, Memory};
 use crate::holder::Holder;
 use crate::holder::in_line::{fixed, want};
 use crate::holder::inflate::{Watch, target};
@@ -72,7 +72,11 @@ impl Holder {
     fn take_pieces(&mut self, grant: &Grant, watch: &mut Option<Watch<'_>>) -> Result<(), HolderError> {
         let before = self.held();
         let at = |(gpu, size): &(_, _)| Some((self.seats.iter().position(|seat| seat.uuid() == *gpu)?, *size));
-        let pieces: Vec<(usize, ByteSize)> = grant.iter().filter_map(at).collect();
+        // Where a context would take all of the piece, and more from others, none is opened.
+        let is_worth_it = |(index, size): &(usize, ByteSize)| {
+            self.seats[*index].worker.is_some() || *size > self.context(self.seats[*index].uuid())
+        };
+        let pieces: Vec<(usize, ByteSize)> = grant.iter().filter_map(at).filter(is_worth_it).collect();
         let opened = self.open_first(&pieces)?;
         let pieces = pieces.into_iter().filter(|(index, _)| self.seats[*index].worker.is_some());
         let pieces: Vec<(usize, ByteSize)> = pieces.collect();
@@ -108,7 +112,13 @@ impl Holder {
         let unopened = pieces.iter().map(|(index, _)| *index).filter(|index| self.seats[*index].worker.is_none());
         let unopened: Vec<usize> = unopened.collect();
         match self.open(&unopened) {
-            Ok(memory) => Ok(unopened.into_iter().zip(memory).collect()),
+            Ok(memory) => {
+                if let Some(in_line) = &mut self.in_line {
+                    let wanted = unopened.iter().map(|index| &self.seats[*index].wanted);
+                    in_line.learn(wanted.zip(memory.iter().copied()));
+                }
+                Ok(unopened.into_iter().zip(memory).collect())
+            }
             Err(error) if self.may_wait_on(&error) => {
                 let (_, ended) = self.free_seats(&unopened, Seat::dismiss)?;
                 if let Some(in_line) = &mut self.in_line {
@@ -136,10 +146,18 @@ impl Holder {
             (None, None) => seat.target(),
         };
         seat.goal = Some(goal);
-        // The context was granted too, and is paid by now.
-        let there = memory.map_or(EVERYTHING, |memory| memory.free);
-        let piece = granted.min(there).round_down(GRANULARITY);
-        Ok(seat.held().saturating_add(piece).min(goal))
+        // A context that was just opened has taken its part of the piece.
+        let (context, there) = match memory {
+            Some(memory) => (self.context(self.seats[index].uuid()), memory.free),
+            None => (ByteSize::ZERO, EVERYTHING),
+        };
+        let piece = granted.saturating_sub(context).min(there).round_down(GRANULARITY);
+        Ok(self.seats[index].held().saturating_add(piece).min(goal))
+    }
+
+    /// What the context on a GPU is known to cost.
+    fn context(&self, gpu: GpuUuid) -> ByteSize {
+        self.in_line.as_ref().map_or(ByteSize::ZERO, |in_line| in_line.context(gpu))
     }
 
     /// The time is over: everything is given back, or what is there is kept.

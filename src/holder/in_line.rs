@@ -20,7 +20,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// How far attempts of a holder are apart that cannot ask NVML, and so needs a context to see what is free.
 const BLIND: Duration = Duration::from_secs(2);
 
-/// How often a holder that does not wait looks for those to finish who take before it.
+/// How often the line is looked at where there are no figures that say when.
 const SOON: Duration = Duration::from_millis(100);
 
 /// How often the line is looked at without news of it.
@@ -122,7 +122,8 @@ impl InLine {
                     return verdict;
                 }
             }
-            None if matches!(gpus, Gpus::Any(_)) => return Verdict::Wait,
+            // Without new figures there is nothing to choose by.
+            _ if matches!(gpus, Gpus::Any(_)) => return Verdict::Wait,
             _ => {}
         }
         let verdict = self.turn.pass_still(now);
@@ -164,9 +165,8 @@ impl InLine {
 
     /// When to ask again, if nothing happens before.
     pub fn next_look(&self, now: Instant) -> Instant {
-        let due = self.sight.as_ref().and_then(Sight::due);
-        due.unwrap_or_else(|| self.tried.as_ref().map_or(now + SOON, |tried| tried.at + BLIND))
-            .max(now + Duration::from_millis(1))
+        let blind = || self.tried.as_ref().map_or(now, |tried| tried.at + BLIND).max(now + SOON);
+        self.sight.as_ref().and_then(Sight::due).unwrap_or_else(blind)
     }
 
     /// Something happened that may have freed memory.

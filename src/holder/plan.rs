@@ -107,6 +107,8 @@ pub enum HolderError {
     NotAvailable(Vec<Shortfall>),
     #[error("the memory was not available in time: {}", missed(.shortfalls, *.ahead))]
     NotInTime { shortfalls: Vec<Shortfall>, ahead: u32 },
+    #[error("GPU {ordinal} has {most} at most beside the CUDA context, and {wanted} is wanted")]
+    NeverFits { ordinal: u32, wanted: ByteSize, most: ByteSize },
     #[error("cannot tell which GPU has the most free memory")]
     CannotChoose(#[source] NvmlError),
     #[error("GPU {}", .gpu.ordinal)]

@@ -10,7 +10,7 @@ use std::time::Instant;
 use crate::control::registry::{self, Registered};
 use crate::control::wire::State;
 use crate::gpu::GpuUuid;
-use crate::holder::in_line::{InLine, want};
+use crate::holder::in_line::{InLine, fixed, want};
 use crate::holder::inflate::Watch;
 use crate::holder::plan::{Gpus, HolderError, Shortfall, Waiting, Wanted};
 use crate::holder::seat::Seat;
@@ -61,6 +61,9 @@ impl Holder {
             let on_short = self.wait_for_turn(watch)?;
             match self.attempt(on_short, watch) {
                 Err(error) if self.may_wait_on(&error) => self.step_back(&error)?,
+                Err(HolderError::NotAvailable(shortfalls)) if self.plan.waiting.is_some() => {
+                    return Err(HolderError::NotInTime { shortfalls, ahead: 0 });
+                }
                 outcome => return outcome,
             }
         }
@@ -111,6 +114,7 @@ impl Holder {
         if let Verdict::Go(grant) = verdict {
             return Ok(Some(grant));
         }
+        self.refuse_what_never_fits()?;
         if has_changed {
             self.look_around();
         }
@@ -154,6 +158,23 @@ impl Holder {
         if let Some(wakes) = &mut self.events.wakes {
             wakes.watch_exits(&others);
         }
+    }
+
+    /// Waiting for more than a GPU has, now that the cost of the context is known, would only keep others from it.
+    fn refuse_what_never_fits(&self) -> Result<(), HolderError> {
+        let Some((in_line, sight)) = self.in_line.as_ref().and_then(|in_line| Some((in_line, in_line.seen()?))) else {
+            return Ok(());
+        };
+        for wanted in self.plan.gpus.chosen() {
+            let (ordinal, gpu) = (wanted.device.ordinal, wanted.device.uuid);
+            if let (Some(size), Some(most)) = (fixed(wanted), sight.most(gpu)) {
+                let most = most.saturating_sub(in_line.context(gpu));
+                if size > most {
+                    return Err(HolderError::NeverFits { ordinal, wanted: size, most });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Without NVML nobody can tell which GPUs have the memory.

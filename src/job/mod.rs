@@ -25,7 +25,7 @@ use rustix::process::{Pid, WaitId, WaitIdOptions};
 use crate::signals::{Received, Signals};
 pub use descriptors::Inherited;
 pub use ended::Ended;
-pub use family::{Kin, Mark, Relative};
+pub use family::{Kin, Mark};
 pub use reach::reach;
 pub use spawn::{SpawnError, Spec};
 

@@ -1,6 +1,6 @@
 //! Whether CMD can be started at all, asked before anything is reserved for it.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};

@@ -9,7 +9,7 @@ use std::process::Command;
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, getppid, pidfd_open, set_parent_process_death_signal};
 
 use super::{Inherited, Job, streams};
-use crate::signals::{self, SignalSet, Signals};
+use crate::signals::{self, Reach, SignalSet, Signals};
 
 /// What to start.
 #[derive(Debug, Clone)]
@@ -51,7 +51,7 @@ pub enum SpawnError {
 
 impl Job {
     /// Starts CMD, which gets SIGTERM as soon as the calling thread dies: call it from the main thread. Returns once CMD's
-    /// program is loaded; signals that came in before are passed on to it.
+    /// program is loaded; it has then been told of all signals that it should know of.
     pub fn spawn(spec: &Spec, signals: &mut Signals) -> Result<Self, SpawnError> {
         let mut command = Command::new(&spec.program);
         command.args(&spec.arguments);
@@ -63,9 +63,9 @@ impl Job {
         }
         signals.has_job();
         let (mask, ignored) = signals.at_start();
-        let (descriptors, parent) = (spec.descriptors.clone(), getpid());
+        let (descriptors, parent, witness) = (spec.descriptors.clone(), getpid(), signals.witness());
         // SAFETY: the closure makes system calls only: no allocation, no lock.
-        unsafe { command.pre_exec(move || become_cmd(&descriptors, parent, &mask, ignored)) };
+        unsafe { command.pre_exec(move || become_cmd(&descriptors, parent, &mask, ignored, witness)) };
         let failed = |why: io::Error| SpawnError::of_exec(spec.program.clone(), why);
         // Where pidfds are unknown (before Linux 5.3) fail while there is nothing to clean up.
         pidfd_open(parent, PidfdFlags::empty())
@@ -83,30 +83,39 @@ impl Job {
         };
         streams::let_go();
         let mut job = Self { pid, pidfd, end: None };
-        // Whatever came in up to now may have missed CMD, even if sent to the group. Told twice does no harm yet: a program
-        // just loaded has no handlers, so the first one ends it or it ignores both.
-        for received in signals.read() {
-            if received.is_of_a_child() {
-                job.takes(&received, signals);
-            } else {
-                let _ = job.relay(&received);
-            }
+        let received = signals.read();
+        // Kept from CMD while it was being loaded. If it has stopped, it has been told again since.
+        let stop = received.iter().find(|one| one.signal == libc::SIGTSTP && one.reach == Reach::Group);
+        if stop.is_some() && !signals::is_stopped(job.id()) {
+            let _ = job.signal(libc::SIGTSTP);
+        }
+        for one in received {
+            job.takes(&one, signals);
         }
         Ok(job)
     }
 }
 
 /// The last steps of the child before CMD takes its place.
-fn become_cmd(descriptors: &Inherited, parent: Pid, mask: &libc::sigset_t, ignored: SignalSet) -> io::Result<()> {
+fn become_cmd(
+    descriptors: &Inherited,
+    parent: Pid,
+    mask: &libc::sigset_t,
+    ignored: SignalSet,
+    witness: Option<u32>,
+) -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::TERM))?;
     if getppid() != Some(parent) {
         // It died before the line above could tell the kernel.
         return Err(io::ErrorKind::BrokenPipe.into());
     }
     descriptors.close_others_on_exec();
-    for signal in SignalSet::all().iter() {
+    for signal in SignalSet::NUMBERS {
         let disposition = if ignored.contains(signal) { libc::SIG_IGN } else { libc::SIG_DFL };
         signals::set_disposition(signal, disposition);
+    }
+    if let Some(witness) = witness {
+        signals::make_up_for(witness);
     }
     signals::set_mask(libc::SIG_SETMASK, mask)?;
     Ok(())

@@ -261,14 +261,19 @@ impl Ledger {
 
     /// Whether there is room. Beside others it must be enough in any case; alone, an attempt may find out.
     fn fits(&self, gpu: GpuUuid, want: Want, ticket: &Ticket) -> bool {
-        let Some(&free) = self.free.get(&gpu) else { return false };
         let available = self.available(gpu, ticket.stage);
-        let is_alone = available == free && !self.busy.contains(&gpu);
-        match want {
-            Want::Bytes(size) if is_alone => available >= size,
-            Want::Bytes(size) => available >= size.saturating_add(ticket.margin),
-            Want::Share(least) => is_alone && available >= least,
-        }
+        let is_alone = self.is_alone(gpu, ticket.stage);
+        self.free.contains_key(&gpu)
+            && match want {
+                Want::Bytes(size) if is_alone => available >= size,
+                Want::Bytes(size) => available >= size.saturating_add(ticket.margin),
+                Want::Share(least) => is_alone && available >= least,
+            }
+    }
+
+    /// Whether nobody takes on a GPU, and nobody ahead keeps a part of it.
+    fn is_alone(&self, gpu: GpuUuid, stage: Stage) -> bool {
+        self.free.get(&gpu) == Some(&self.available(gpu, stage)) && !self.busy.contains(&gpu)
     }
 
     /// Everything that is asked for, or nothing.
@@ -304,7 +309,11 @@ impl Ledger {
     fn piece(&self, ticket: &Ticket) -> Option<Grant> {
         let Request::These(wants) = &ticket.request else { return None };
         let pieces = wants.iter().filter_map(|(gpu, want)| match want {
-            Want::Bytes(_) => Some((*gpu, self.available(*gpu, Stage::Growing).min(want.claim(ticket.margin)))),
+            Want::Bytes(_) => {
+                let piece = self.available(*gpu, Stage::Growing).min(want.claim(ticket.margin));
+                // What the context may cost more than the piece would come from those ahead.
+                (piece > ticket.margin || self.is_alone(*gpu, Stage::Growing)).then_some((*gpu, piece))
+            }
             Want::Share(_) => self.fits(*gpu, *want, ticket).then_some((*gpu, EVERYTHING)),
         });
         let pieces: Grant = pieces.filter(|(_, size)| !size.is_zero()).collect();

@@ -33,6 +33,8 @@ pub struct Sight {
     /// Those of them that one process at a time may use.
     exclusive: Vec<GpuUuid>,
     free: Free,
+    /// What there would be if nobody else used the GPU.
+    most: Free,
     crowd: Crowd,
     pace: Pace,
 }
@@ -65,7 +67,7 @@ impl Sight {
         let is_exclusive =
             |gpu: &GpuUuid| nvml.compute_mode(*gpu).is_ok_and(|mode| mode == ComputeMode::ExclusiveProcess);
         let exclusive = gpus.iter().copied().filter(is_exclusive).collect();
-        Ok(Self { nvml, gpus, exclusive, free: Free::new(), crowd: Crowd::new(), pace })
+        Ok(Self { nvml, gpus, exclusive, free: Free::new(), most: Free::new(), crowd: Crowd::new(), pace })
     }
 
     /// Looks at no more than these from here on.
@@ -87,15 +89,17 @@ impl Sight {
 
     /// Looks at the memory. Says whether it has changed.
     pub fn look(&mut self, now: Instant) -> bool {
-        let free = |gpu: &GpuUuid| match self.nvml.memory(*gpu) {
-            Ok(_) if self.is_closed(*gpu) => Some((*gpu, ByteSize::ZERO)),
-            Ok(memory) => Some((*gpu, memory.free.round_down(GRANULARITY))),
-            Err(error) => {
-                tracing::debug!(%gpu, %error, "memory not told");
-                None
+        let mut free = Free::new();
+        for &gpu in &self.gpus {
+            match self.nvml.memory(gpu) {
+                Ok(memory) => {
+                    let there = if self.is_closed(gpu) { ByteSize::ZERO } else { memory.free };
+                    free.insert(gpu, there.round_down(GRANULARITY));
+                    self.most.insert(gpu, memory.total.saturating_sub(memory.reserved));
+                }
+                Err(error) => tracing::debug!(%gpu, %error, "memory not told"),
             }
-        };
-        let free: Free = self.gpus.iter().filter_map(free).collect();
+        }
         let has_changed = free != self.free;
         self.free = free;
         self.pace.looked(now, has_changed);
@@ -121,6 +125,11 @@ impl Sight {
     /// What was free at the last look, in whole pages of device memory. A GPU that does not tell is missing.
     pub fn free(&self) -> &Free {
         &self.free
+    }
+
+    /// What would be free on a GPU if nobody used it.
+    pub fn most(&self, gpu: GpuUuid) -> Option<ByteSize> {
+        self.most.get(&gpu).copied()
     }
 
     pub fn crowd(&self) -> &Crowd {

@@ -76,6 +76,16 @@ impl Wakes {
     }
 }
 
+impl Drop for Wakes {
+    /// The kernel takes some 20 ms to end a watch (fsnotify waits for a grace period), which nobody should wait for.
+    fn drop(&mut self) {
+        if let Some(files) = self.files.take() {
+            // Without a thread to be had, dropping the closure closes it here.
+            let _ = std::thread::Builder::new().name("watch-end".to_owned()).spawn(move || drop(files));
+        }
+    }
+}
+
 /// Closing is what the kernel does for a killed process too: its ticket, or its registration, was open for writing.
 fn watch(directory: &RuntimeDirectory) -> rustix::io::Result<OwnedFd> {
     let files = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;

@@ -7,18 +7,21 @@
 // signalfd, masks and dispositions have no safe binding among our dependencies; each call is one block below.
 #![allow(unsafe_code)]
 
+mod missed;
+mod proc;
 mod set;
 mod start;
 mod stop;
 mod witness;
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
+pub use missed::make_up_for;
 pub use set::SignalSet;
-pub use start::{closed_streams, sigpipe_was_ignored};
+pub use start::closed_streams;
+pub use stop::is_stopped;
 use witness::{Told, Witness};
 
 /// Size and layout of the kernel's `signalfd_siginfo` (signalfd(2)).
@@ -77,14 +80,15 @@ impl Received {
     }
 
     /// Whether CMD should get it from us. From the kernel only what it sends to one process on behalf of someone else: the
-    /// hang-up that a session leader alone is told of, and an alarm set before we were started (`perl -e 'alarm 5; exec ..'`).
+    /// hang-up that a session leader alone is told of, with SIGCONT behind it, and an alarm set before we were started
+    /// (`perl -e 'alarm 5; exec ..'`).
     pub fn is_for_job(&self) -> bool {
         self.reach == Reach::Us
             && if self.sent_by_process() {
                 // Our own SIGPIPE says that we wrote to a closed pipe, which is no business of CMD's.
                 self.pid != std::process::id()
             } else {
-                matches!(self.signal, libc::SIGHUP | libc::SIGALRM)
+                matches!(self.signal, libc::SIGHUP | libc::SIGCONT | libc::SIGALRM)
             }
     }
 
@@ -129,7 +133,7 @@ impl Signals {
     /// Sources: signalfd(2), signal(7); Linux queues a blocked signal even when it is ignored.
     pub fn block(purpose: Purpose) -> Result<Self, SignalsError> {
         let mut ignored_at_start = SignalSet::default();
-        for signal in SignalSet::all().iter().filter(|signal| is_ignored(*signal)) {
+        for signal in SignalSet::NUMBERS.filter(|signal| is_ignored(*signal)) {
             ignored_at_start.add(signal);
         }
         if !start::sigpipe_was_ignored() {
@@ -174,6 +178,7 @@ impl Signals {
             let Some(witness) = &mut self.witness else {
                 break;
             };
+            witness::await_senders();
             match witness.ask() {
                 Ok(news) if news.is_empty() && received.len() == known => break,
                 Ok(news) => told.extend(news),
@@ -199,16 +204,13 @@ impl Signals {
 
     /// Before there is a CMD: stops us, and says so, if `received` is from job control.
     fn stops_us(&self, received: &Received) -> bool {
-        match received.signal {
-            libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU => {
-                if !self.was_ignored(received.signal) {
-                    stop::by(received.signal);
-                }
-                true
+        if SignalSet::stops().contains(received.signal) {
+            if !self.was_ignored(received.signal) {
+                stop::by(received.signal);
             }
-            libc::SIGCONT | libc::SIGCHLD => true,
-            _ => false,
+            return true;
         }
+        matches!(received.signal, libc::SIGCONT | libc::SIGCHLD)
     }
 
     /// From now on stops are CMD's affair.
@@ -239,7 +241,15 @@ impl Signals {
     /// Whether `received` would have ended a program that handles no signals: for the time before CMD is there.
     pub fn would_end_us(&self, received: &Received) -> bool {
         let from_us = received.sent_by_process() && received.pid == std::process::id();
-        !from_us && !self.was_ignored(received.signal) && !is_harmless(received.signal)
+        !from_us
+            && !self.was_ignored(received.signal)
+            && !self.was_blocked(received.signal)
+            && !is_harmless(received.signal)
+    }
+
+    fn was_blocked(&self, signal: i32) -> bool {
+        // SAFETY: reads a valid set.
+        unsafe { libc::sigismember(&raw const self.mask_at_start, signal) == 1 }
     }
 
     /// The mask and the ignored signals that a child must get back.
@@ -297,29 +307,35 @@ fn is_harmless(signal: i32) -> bool {
     matches!(signal, libc::SIGURG | libc::SIGWINCH | libc::SIGCONT | libc::SIGCHLD)
 }
 
+/// The kernel's `sigaction` for handler, flags, restorer and mask, on x86-64 and aarch64. The C library's own refuses the two
+/// signals that it keeps for itself, which a caller may have ignored all the same.
+type Action = [usize; 4];
+
+/// The size of the kernel's set of signals.
+const SET: usize = size_of::<u64>();
+
 /// Whether `signal` is ignored now. Async-signal-safe.
 fn is_ignored(signal: i32) -> bool {
-    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    let mut action: Action = [0; 4];
     // SAFETY: a null action changes nothing; `action` is a place for the present one.
-    let result = unsafe { libc::sigaction(signal, ptr::null(), action.as_mut_ptr()) };
-    // SAFETY: zeroed above, which is a valid `sigaction`, and filled by the call if that succeeded.
-    result == 0 && unsafe { action.assume_init() }.sa_sigaction == libc::SIG_IGN
+    let result = unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, ptr::null::<Action>(), &raw mut action, SET) };
+    result == 0 && action[0] == libc::SIG_IGN
 }
 
 /// Sets `signal` to `SIG_DFL` or `SIG_IGN`. Async-signal-safe; a refusal (KILL, STOP) is of no consequence.
 pub fn set_disposition(signal: i32, disposition: libc::sighandler_t) {
-    // SAFETY: both dispositions name no function of ours.
-    unsafe { libc::signal(signal, disposition) };
+    let action: Action = [disposition, 0, 0, 0];
+    // SAFETY: both dispositions name no function of ours, so flags, restorer and mask do not matter.
+    unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, &raw const action, ptr::null::<Action>(), SET) };
 }
 
 /// Changes this thread's mask and returns the one before. Async-signal-safe.
 pub fn set_mask(how: i32, set: &libc::sigset_t) -> io::Result<libc::sigset_t> {
-    let mut before = MaybeUninit::zeroed();
-    // SAFETY: both point to a `sigset_t`.
-    match unsafe { libc::pthread_sigmask(how, set, before.as_mut_ptr()) } {
-        // SAFETY: filled by the call.
-        0 => Ok(unsafe { before.assume_init() }),
-        code => Err(io::Error::from_raw_os_error(code)),
+    let mut before = SignalSet::default().to_libc();
+    // SAFETY: both point to a `sigset_t`, which begins with the kernel's set.
+    match unsafe { libc::syscall(libc::SYS_rt_sigprocmask, how, ptr::from_ref(set), &raw mut before, SET) } {
+        0 => Ok(before),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

@@ -1,10 +1,11 @@
 //! A set of signals by number, and the two sets that gpu-balloon acts on.
 
 use std::mem::MaybeUninit;
+use std::ops::RangeInclusive;
 
 /// Highest signal number of Linux (signal(7)).
 const LAST: i32 = 64;
-/// glibc keeps 32 and 33 for its threads and refuses them in every call.
+/// glibc keeps 32 and 33 for its threads and refuses them in every call. A caller may have set them all the same.
 const FIRST_OF_GLIBC: i32 = 32;
 const LAST_OF_GLIBC: i32 = 33;
 
@@ -13,10 +14,13 @@ const LAST_OF_GLIBC: i32 = 33;
 pub struct SignalSet(u64);
 
 impl SignalSet {
+    /// Every number, those that glibc keeps for itself too.
+    pub const NUMBERS: RangeInclusive<i32> = 1..=LAST;
+
     /// Every signal that a program may name.
     pub fn all() -> Self {
         let mut all = Self::default();
-        for signal in (1..=LAST).filter(|s| !(FIRST_OF_GLIBC..=LAST_OF_GLIBC).contains(s)) {
+        for signal in Self::NUMBERS.filter(|s| !(FIRST_OF_GLIBC..=LAST_OF_GLIBC).contains(s)) {
             all.add(signal);
         }
         all
@@ -42,6 +46,20 @@ impl SignalSet {
         set
     }
 
+    /// The terminal's signals that stop a program.
+    pub fn stops() -> Self {
+        let mut set = Self::default();
+        for signal in [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU] {
+            set.add(signal);
+        }
+        set
+    }
+
+    /// As the kernel writes it.
+    pub fn of_kernel(bits: u64) -> Self {
+        Self(bits)
+    }
+
     pub fn add(&mut self, signal: i32) {
         self.0 |= 1 << (signal - 1);
     }
@@ -51,7 +69,7 @@ impl SignalSet {
     }
 
     pub fn contains(self, signal: i32) -> bool {
-        (1..=LAST).contains(&signal) && self.0 & (1 << (signal - 1)) != 0
+        Self::NUMBERS.contains(&signal) && self.0 & (1 << (signal - 1)) != 0
     }
 
     pub fn without(self, other: Self) -> Self {
@@ -60,7 +78,7 @@ impl SignalSet {
 
     /// The numbers in it, lowest first.
     pub fn iter(self) -> impl Iterator<Item = i32> {
-        (1..=LAST).filter(move |signal| self.contains(*signal))
+        Self::NUMBERS.filter(move |signal| self.contains(*signal))
     }
 
     /// The same set as the C library writes it. Allocates nothing: safe between fork and exec.

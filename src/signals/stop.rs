@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{getpgrp, getpid};
 
-use super::{SignalSet, set_disposition, set_mask};
+use super::{SignalSet, proc, set_disposition, set_mask};
 
 /// Stops this process by the default action of `signal`; returns when it is continued. The parent sees which signal it was.
 /// Like every program in a group that no shell looks after, it is not stopped by the terminal's signals then.
@@ -28,51 +28,17 @@ pub fn is_in_foreground() -> bool {
 
 /// Whether the process is stopped. Async-signal-safe: the witness asks.
 pub fn is_stopped(pid: u32) -> bool {
-    let mut path = [0; 24];
-    let length = stat_path(pid, &mut path);
-    let Ok(file) = rustix::fs::open(&path[..length], OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) else {
-        return false;
-    };
     let mut stat = [0; 128];
-    let length = rustix::io::read(&file, &mut stat).unwrap_or(0);
-    // The name in parentheses has at most 15 bytes, which may be parentheses too.
+    let length = proc::read(pid, b"stat", &mut stat);
     let stat = &stat[..length];
+    // The name in parentheses has at most 15 bytes, which may be parentheses too.
     let state = stat.iter().rposition(|byte| *byte == b')').and_then(|end| stat.get(end + 2));
     state.is_some_and(|state| matches!(state, b'T' | b't'))
-}
-
-/// Writes `/proc/PID/stat` without the allocator and returns its length.
-fn stat_path(pid: u32, path: &mut [u8; 24]) -> usize {
-    let mut digits = [0; 10];
-    let mut count = 0;
-    let mut rest = pid;
-    while rest > 0 || count == 0 {
-        digits[count] = b'0' + (rest % 10).to_le_bytes()[0];
-        rest /= 10;
-        count += 1;
-    }
-    let (head, tail) = (b"/proc/", b"/stat");
-    path[..head.len()].copy_from_slice(head);
-    for (to, from) in path[head.len()..].iter_mut().zip(digits[..count].iter().rev()) {
-        *to = *from;
-    }
-    let end = head.len() + count;
-    path[end..end + tail.len()].copy_from_slice(tail);
-    end + tail.len()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_path_is_the_one_of_the_process() {
-        for pid in [0, 7, 10, 4_194_304, u32::MAX] {
-            let mut path = [0; 24];
-            let length = stat_path(pid, &mut path);
-            assert_eq!(std::str::from_utf8(&path[..length]), Ok(format!("/proc/{pid}/stat").as_str()));
-        }
-    }
 
     #[test]
     fn a_stopped_process_is_known() {

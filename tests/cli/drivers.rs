@@ -99,7 +99,7 @@ fn a_gpu_that_another_process_has_for_itself() {
 fn a_gpu_that_takes_no_process() {
     let machine = Machine::with(|builder| builder.compute_mode_each([ComputeMode::Default, ComputeMode::Prohibited]));
     let said = no_driver(&machine, &["--gpu", "0,1", "--reserve", "1GB"]);
-    said.says(&["GPU 1 is in prohibited compute mode", "nvidia-smi"]);
+    said.says(&["GPU 1 is in prohibited compute mode", "nvidia-smi -i GPU-b1"]);
     let holder = machine.hold("--gpu 0 --reserve 1GB");
     assert_eq!(machine.balloon(0, &holder), GB);
 }

@@ -5,6 +5,7 @@ mod cudarc;
 mod full;
 mod others;
 mod processes;
+mod summary;
 mod views;
 
 use gpu_sim::{GB, MB, Script};

@@ -16,6 +16,8 @@ mod names;
 mod ready;
 mod release;
 mod resize;
+mod run;
+mod run_env;
 mod run_signals;
 mod run_terminal;
 mod sizes;

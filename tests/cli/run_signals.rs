@@ -2,11 +2,12 @@
 #![expect(unsafe_code, reason = "kill and sigqueue by number, of which some have no name")]
 
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::OnceLock;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-use crate::harness::{Machine, Running};
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+
+use crate::harness::{Machine, PROGRAM, Running, compile};
 
 /// Every signal that a program can do something about. The C library keeps 32 and 33 to itself.
 fn catchable() -> impl Iterator<Item = i32> {
@@ -62,6 +63,20 @@ impl Wrapped {
         assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
     }
 
+    /// Waits until the wrapper is stopped, and says by which signal.
+    fn stopped(&self) -> Option<i32> {
+        let stopped = waitid(self.id(), WaitIdOptions::STOPPED).expect("it is ours");
+        stopped.and_then(|status| status.stopping_signal())
+    }
+
+    fn goes_on(&self) {
+        waitid(self.id(), WaitIdOptions::CONTINUED).expect("it is ours");
+    }
+
+    fn id(&self) -> WaitId<'static> {
+        WaitId::Pid(Pid::from_raw(self.0.pid().cast_signed()).expect("a pid"))
+    }
+
     /// To the wrapper alone, with a value.
     fn queue(&self, signal: i32, value: usize) {
         queue(self.0.pid(), signal, value);
@@ -75,19 +90,9 @@ pub fn queue(pid: u32, signal: i32, value: usize) {
     assert_eq!(unsafe { libc::sigqueue(pid.cast_signed(), signal, value) }, 0);
 }
 
-/// The listener's program, compiled once.
-pub fn listener() -> &'static Path {
-    static LISTENER: OnceLock<PathBuf> = OnceLock::new();
-    LISTENER.get_or_init(|| {
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cli/run_signals/listener.c");
-        let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("listener");
-        // Complete before it gets its name: another run of the tests may use it.
-        let unfinished = program.with_extension(std::process::id().to_string());
-        let compiled = Command::new("cc").args(["-O1", "-o"]).arg(&unfinished).arg(source).status().unwrap();
-        assert!(compiled.success());
-        std::fs::rename(&unfinished, &program).unwrap();
-        program
-    })
+/// The listener's program.
+pub fn listener() -> PathBuf {
+    compile("cc", "tests/cli/run_signals/listener.c", &[])
 }
 
 #[test]
@@ -95,12 +100,12 @@ fn a_command_that_handles_them_gets_each_once() {
     for to in EVERYBODY {
         let machine = Machine::new();
         let mut wrapped = Wrapped::start(&machine, &["handle", "64"]);
-        for (signal, mark) in catchable().zip(1000..) {
+        for signal in catchable() {
             wrapped.send(signal, to);
             assert_eq!(wrapped.0.line(), signal.to_string(), "{to:?}");
             // What comes late would come before this: it takes the same way, and no signal has a higher number.
             wrapped.queue(END, 0);
-            assert_eq!(wrapped.0.line(), "64 0", "after {signal} to {to:?}, {mark}");
+            assert_eq!(wrapped.0.line(), "64 0", "after {signal} to {to:?}");
         }
         wrapped.queue(END, 7);
         wrapped.0.wait().exits(7);
@@ -156,6 +161,62 @@ fn what_is_harmless_harms_nobody() {
         }
         wrapped.send(libc::SIGUSR1, To::Wrapper);
         assert_eq!(wrapped.0.wait().status.signal(), Some(libc::SIGUSR1));
+    }
+}
+
+#[test]
+fn what_stops_the_command_stops_the_wrapper() {
+    let machine = Machine::new();
+    let stops = catchable().filter(|signal| default(*signal) == Default::Stops);
+    for (signal, to) in stops.flat_map(|signal| EVERYBODY.map(|to| (signal, to))) {
+        let mut wrapped = Wrapped::start(&machine, &["die"]);
+        for _ in 0..2 {
+            wrapped.send(signal, to);
+            assert_eq!(wrapped.stopped(), Some(signal), "{to:?}");
+            wrapped.send(libc::SIGCONT, to);
+            wrapped.goes_on();
+        }
+        wrapped.send(libc::SIGUSR1, To::Wrapper);
+        assert_eq!(wrapped.0.wait().status.signal(), Some(libc::SIGUSR1));
+    }
+}
+
+#[test]
+fn who_continues_or_kills_the_command_alone_wakes_the_wrapper() {
+    let machine = Machine::new();
+    let shell = "echo $$; kill -TSTP $$; exit 3";
+    for signal in [libc::SIGCONT, libc::SIGKILL] {
+        let mut wrapper = machine.wrap("--reserve 10MB", &["sh", "-c", shell]);
+        let mut wrapped = Wrapped(Running::start(wrapper.process_group(0)));
+        let command = wrapped.0.line().parse().expect("a pid");
+        assert_eq!(wrapped.stopped(), Some(libc::SIGTSTP));
+        // SAFETY: takes two numbers.
+        assert_eq!(unsafe { libc::kill(command, signal) }, 0);
+        let ended = wrapped.0.wait();
+        let expected = if signal == libc::SIGCONT { (Some(3), None) } else { (None, Some(signal)) };
+        assert_eq!((ended.status.code(), ended.status.signal()), expected);
+    }
+}
+
+#[test]
+fn a_signal_while_the_command_is_being_started_reaches_it_once() {
+    let machine = Machine::new();
+    // It inherits the mask, so that nothing is lost before it listens.
+    let line = format!("exec env --block-signal=RTMIN,RTMAX {PROGRAM} run --reserve 10MB --ready-fd 1 -- \"$@\"");
+    let listener = listener();
+    for (delay, to) in (0..60).zip(EVERYBODY.into_iter().cycle()) {
+        let mut shell = machine.command("bash");
+        shell.args(["-c", &line, "launcher", listener.to_str().unwrap(), "handle", "64"]);
+        let mut wrapped = Wrapped(Running::start(shell.process_group(0)));
+        assert!(wrapped.0.line().starts_with("ready name="));
+        let at = Instant::now() + Duration::from_micros(100) * delay;
+        while Instant::now() < at {
+            std::hint::spin_loop();
+        }
+        wrapped.send(libc::SIGRTMIN(), to);
+        wrapped.queue(END, 7);
+        let said = wrapped.0.wait().exits(7).stdout;
+        assert_eq!(said.lines().skip(1).collect::<Vec<_>>(), ["ready", "34", "64 7"], "{to:?}, {delay}00 us");
     }
 }
 

@@ -138,11 +138,104 @@ fn in_the_background_it_stops_when_its_command_reads() {
     shell.types(&format!("{} &\n", wrapped("cat")));
     shell.expect("Stopped");
     shell.types("fg\n");
-    shell.expect("cat");
+    shell.expect("fg\r\n");
+    shell.expect("cat\r\n");
     shell.types("hello\n");
     shell.expect("hello\r\nhello\r\n");
     shell.types("\x04");
     shell.expect("$ ");
     shell.types(ASK);
     shell.expect("code 0\r");
+}
+
+#[test]
+fn a_script_that_is_interrupted_ends_as_with_the_command_alone() {
+    let machine = Machine::new();
+    let mut shell = shell(&machine);
+    let lines = format!("{}; echo not reached", wrapped("sh -c 'echo ready; exec sleep 60'"));
+    std::fs::write(machine.runtime().join("script"), lines).unwrap();
+    shell.types("cd; bash script\n");
+    shell.expect("ready");
+    shell.types("\x03");
+    shell.expect("$ ");
+    assert!(!shell.rest().contains("not reached"));
+    shell.types(ASK);
+    shell.expect("code 130\r");
+}
+
+#[test]
+fn in_a_pipeline_all_stop_and_all_go_on() {
+    let machine = Machine::new();
+    let mut shell = shell(&machine);
+    std::fs::write(machine.runtime().join("feed"), "echo ready; cat /dev/tty").unwrap();
+    shell.types(&format!("cd; bash feed | {}\n", wrapped("sed -u s/^/got:/")));
+    shell.expect("got:ready");
+    shell.types("\x1a");
+    shell.expect("Stopped");
+    shell.expect("$ ");
+    shell.types("fg\n");
+    shell.expect("fg\r\n");
+    shell.expect("got:/\r\n");
+    shell.types("a word\n");
+    shell.expect("got:a word");
+    shell.types("\x04");
+    shell.expect("$ ");
+    shell.types(ASK);
+    shell.expect("code 0\r");
+}
+
+#[test]
+fn when_the_terminal_goes_the_command_is_told_once() {
+    let machine = Machine::new();
+    let heard = machine.runtime().join("heard");
+    let listener = listener();
+    let command = machine.wrap("--reserve 10MB", &[listener.to_str().unwrap(), "handle", "12"]);
+    // As the leader of the session, which the kernel tells of the end of the terminal, alone.
+    let mut session = Session::start(&command, |leader| {
+        leader.stdout(std::fs::File::create(&heard).unwrap());
+    });
+    machine.wait_for("it holds", |machine| machine.used(0) > 0);
+    read_until(&heard, "ready\n");
+    session.hang_up();
+    read_until(&heard, "ready\n1\n18\n");
+    queue(session.pid(), libc::SIGUSR2, 7);
+    assert_eq!(session.wait().code(), Some(7));
+    assert_eq!(std::fs::read_to_string(&heard).unwrap(), "ready\n1\n18\n12 7\n");
+}
+
+#[test]
+fn when_the_shell_goes_with_the_terminal_so_does_the_command() {
+    let machine = Machine::new();
+    let mut shell = shell(&machine);
+    shell.types(&script(&machine, "trap 'echo >told; exit' HUP; echo ready; while :; do sleep 0.01; done"));
+    shell.expect("ready");
+    shell.hang_up();
+    machine.wait_for("it ends", |machine| machine.used(0) == 0);
+    assert!(machine.runtime().join("told").exists());
+}
+
+#[test]
+fn it_works_under_tmux() {
+    let machine = Machine::new();
+    let mut shell = shell(&machine);
+    let socket = machine.runtime().join("tmux");
+    let script = script(&machine, "echo rea''dy; stty size; read line; echo got $line; exit 7");
+    std::fs::write(machine.runtime().join("outer"), format!("{script}echo code $?; read line\n")).unwrap();
+    shell.types(&format!("TERM=xterm tmux -f /dev/null -S {} new-session 'bash -i ~/outer'\n", socket.display()));
+    shell.expect("ready");
+    shell.types("a word\n");
+    shell.expect("got a word");
+    shell.expect("code 7");
+    shell.types("\n");
+    shell.expect("[exited]");
+}
+
+/// Waits until a file that somebody else writes holds this.
+#[track_caller]
+fn read_until(file: &std::path::Path, text: &str) {
+    let deadline = std::time::Instant::now() + crate::harness::DEADLINE;
+    while std::fs::read_to_string(file).unwrap_or_default() != text {
+        assert!(std::time::Instant::now() < deadline, "{:?}", std::fs::read_to_string(file));
+        std::thread::yield_now();
+    }
 }

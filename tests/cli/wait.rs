@@ -283,6 +283,15 @@ fn the_cost_of_the_context_is_learned_and_waited_for() {
 }
 
 #[test]
+fn what_can_never_fit_is_not_waited_for() {
+    let machine = Machine::new();
+    let refused = machine.run("hold --reserve 24GB --wait").exits(3);
+    refused.says(&["GPU 0 has 23.5 GB at most beside the CUDA context, and 24.0 GB is wanted", "hint: ask for less"]);
+    machine.run("hold --reserve 24GB --greedy").exits(3);
+    assert_eq!(machine.used(0), 0);
+}
+
+#[test]
 fn two_halves_started_together_are_a_half_and_a_quarter() {
     for options in ["", "--wait"] {
         let machine = Machine::new();

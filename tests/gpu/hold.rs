@@ -46,7 +46,7 @@ fn all_but_two_gb_leaves_two_gb() {
 fn all_leaves_nothing() {
     let machine = Machine::new();
     let before = machine.free(0);
-    let (mut holder, held) = machine.hold("--gpu 0 --reserve all --best-effort");
+    let (mut holder, held) = machine.hold("--gpu 0 --reserve all");
     assert!(machine.free(0) <= BLOCKS, "{} free beside {held}", machine.free(0));
     holder.signal(Signal::TERM);
     holder.wait().exits(0);

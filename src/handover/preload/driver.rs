@@ -15,22 +15,42 @@ pub const OUT_OF_MEMORY: Status = 2;
 /// `CUDA_ERROR_NOT_INITIALIZED`: the answer where there is no driver at all.
 pub const NOT_INITIALIZED: Status = 3;
 
-/// A function of one of the driver's libraries, looked up once.
+/// One of the driver's two libraries.
+struct Library {
+    /// How its file name begins.
+    file: &'static [u8],
+    /// An address in it, once a client has led us there: it may have another name.
+    anchor: AtomicUsize,
+}
+
+static CUDA: Library = Library { file: b"libcuda.so", anchor: AtomicUsize::new(0) };
+static NVML: Library = Library { file: b"libnvidia-ml.so", anchor: AtomicUsize::new(0) };
+
+/// Takes note that `address` is the driver's function of this name.
+pub fn found(symbol: &CStr, address: usize) {
+    let library = if symbol.to_bytes().starts_with(b"nvml") { &NVML } else { &CUDA };
+    let _ = library.anchor.compare_exchange(0, address, Relaxed, Relaxed);
+}
+
+/// A function of one of the libraries, looked up once.
 struct Function {
-    library: &'static [u8],
+    library: &'static Library,
     name: &'static CStr,
     address: AtomicUsize,
 }
 
 impl Function {
-    const fn new(library: &'static [u8], name: &'static CStr) -> Self {
+    const fn new(library: &'static Library, name: &'static CStr) -> Self {
         Self { library, name, address: AtomicUsize::new(0) }
     }
 
     fn address(&self) -> Option<usize> {
         let mut address = self.address.load(Relaxed);
         if address == 0 {
-            address = objects::definition_in(self.library, self.name)?;
+            let beside = objects::definition_beside(self.library.anchor.load(Relaxed), self.name);
+            address = beside
+                .or_else(|| objects::definition_in(self.library.file, self.name))
+                .or_else(|| objects::next_definition(self.name))?;
             self.address.store(address, Relaxed);
         }
         Some(address)
@@ -39,8 +59,8 @@ impl Function {
 
 /// Calls a function of a library with arguments of the given types and says whether it succeeded.
 macro_rules! succeeds {
-    ($library:literal, $name:literal($($argument:expr => $type:ty),*)) => {{
-        static FUNCTION: Function = Function::new($library, $name);
+    ($library:ident, $name:literal($($argument:expr => $type:ty),*)) => {{
+        static FUNCTION: Function = Function::new(&$library, $name);
         FUNCTION.address().is_some_and(|address| {
             // SAFETY: the function of this name has this signature.
             let function = unsafe { core::mem::transmute::<usize, unsafe extern "C" fn($($type),*) -> Status>(address) };
@@ -53,26 +73,26 @@ macro_rules! succeeds {
 /// The device of the current context.
 pub fn current_device() -> Option<i32> {
     let mut device = 0;
-    succeeds!(b"libcuda.so", c"cuCtxGetDevice"(&raw mut device => *mut i32)).then_some(device)
+    succeeds!(CUDA, c"cuCtxGetDevice"(&raw mut device => *mut i32)).then_some(device)
 }
 
 pub fn current_context() -> Option<u64> {
     let mut context = 0;
-    succeeds!(b"libcuda.so", c"cuCtxGetCurrent"(&raw mut context => *mut u64)).then_some(context)
+    succeeds!(CUDA, c"cuCtxGetCurrent"(&raw mut context => *mut u64)).then_some(context)
 }
 
 /// A device's identity; of a MIG instance, its own.
 pub fn uuid(device: i32) -> Option<Uuid> {
     let mut uuid = [0; 16];
-    let told = succeeds!(b"libcuda.so", c"cuDeviceGetUuid_v2"(&raw mut uuid => *mut Uuid, device => i32))
-        || succeeds!(b"libcuda.so", c"cuDeviceGetUuid"(&raw mut uuid => *mut Uuid, device => i32));
+    let told = succeeds!(CUDA, c"cuDeviceGetUuid_v2"(&raw mut uuid => *mut Uuid, device => i32))
+        || succeeds!(CUDA, c"cuDeviceGetUuid"(&raw mut uuid => *mut Uuid, device => i32));
     told.then_some(uuid)
 }
 
 /// Whether the device's primary context exists.
 pub fn primary_is_active(device: i32) -> Option<bool> {
     let (mut flags, mut active) = (0, 0);
-    let told = succeeds!(b"libcuda.so", c"cuDevicePrimaryCtxGetState"(
+    let told = succeeds!(CUDA, c"cuDevicePrimaryCtxGetState"(
         device => i32, &raw mut flags => *mut u32, &raw mut active => *mut i32));
     told.then_some(active != 0)
 }
@@ -80,14 +100,14 @@ pub fn primary_is_active(device: i32) -> Option<bool> {
 /// The pool that serves `cuMemAllocAsync` on a device.
 pub fn current_pool(device: i32) -> Option<u64> {
     let mut pool = 0;
-    succeeds!(b"libcuda.so", c"cuDeviceGetMemPool"(&raw mut pool => *mut u64, device => i32)).then_some(pool)
+    succeeds!(CUDA, c"cuDeviceGetMemPool"(&raw mut pool => *mut u64, device => i32)).then_some(pool)
 }
 
 /// What a pool holds of the device's memory.
 pub fn reserved_by(pool: u64) -> Option<u64> {
     const RESERVED_MEM_CURRENT: i32 = 5;
     let mut bytes = 0;
-    let told = succeeds!(b"libcuda.so", c"cuMemPoolGetAttribute"(
+    let told = succeeds!(CUDA, c"cuMemPoolGetAttribute"(
         pool => u64, RESERVED_MEM_CURRENT => i32, &raw mut bytes => *mut u64));
     told.then_some(bytes)
 }
@@ -96,7 +116,7 @@ pub fn reserved_by(pool: u64) -> Option<u64> {
 pub fn nvml_uuid(device: usize) -> Option<Uuid> {
     let mut text = [0_u8; 96];
     let length = text.len() as u32;
-    let told = succeeds!(b"libnvidia-ml.so", c"nvmlDeviceGetUUID"(
+    let told = succeeds!(NVML, c"nvmlDeviceGetUUID"(
         device => usize, text.as_mut_ptr().cast() => *mut c_char, length => u32));
     told.then(|| parse(&text)).flatten()
 }

@@ -4,7 +4,7 @@ use core::ffi::CStr;
 use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::Relaxed;
 
-use crate::objects;
+use crate::{driver, objects};
 
 /// A function stood before.
 pub struct Hook {
@@ -48,6 +48,7 @@ impl Hook {
         if real == 0 {
             real = objects::next_definition(self.symbol)?;
             self.real.store(real, Relaxed);
+            driver::found(self.symbol, real);
         }
         Some(real)
     }
@@ -56,7 +57,10 @@ impl Hook {
     /// before another library's function already, else that library's own look-ups would come back to it.
     pub fn may_replace(&self, found: usize) -> bool {
         match self.real.compare_exchange(0, found, Relaxed, Relaxed) {
-            Ok(_) => true,
+            Ok(_) => {
+                driver::found(self.symbol, found);
+                true
+            }
             Err(real) => real == found || !objects::is_known(found) || objects::are_neighbours(real, found),
         }
     }

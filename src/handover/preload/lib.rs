@@ -16,6 +16,7 @@ mod hooks;
 mod lock;
 mod objects;
 mod pools;
+#[allow(dead_code, reason = "the holder uses the rest")]
 mod protocol;
 mod resolve;
 mod state;

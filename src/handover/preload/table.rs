@@ -1,7 +1,7 @@
 //! What this process has allocated, by address or handle: a free tells no size. A hash table with open addressing, in
 //! memory of its own that grows by doubling and that a forked child finds empty.
 
-use crate::system;
+use super::system;
 
 /// One entry. `key` 0 is no entry.
 #[repr(C)]

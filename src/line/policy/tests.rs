@@ -172,4 +172,7 @@ fn beside_others_there_is_room_for_contexts_of_unknown_cost() {
     let blocked = Ticket { margin: size(2), ..ticket(1, Waiting, these(&[(0, 8), (1, 1)])) };
     let behind = |free| granted(&[blocked.clone(), with_margin(2, Waiting, 8)], &[free, 0]);
     assert_eq!((behind(19), behind(20)), (vec![], vec![(2, vec![(0, 10)])]));
+    let grows = |free| granted(&[blocked.clone(), with_margin(2, Growing, 8)], &[free, 0]);
+    assert_eq!((grows(12), grows(13)), (vec![], vec![(2, vec![(0, 3)])]));
+    assert_eq!(granted(&[with_margin(1, Growing, 8)], &[1]), [(1, vec![(0, 1)])]);
 }

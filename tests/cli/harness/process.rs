@@ -42,6 +42,13 @@ impl Ended {
         }
         self
     }
+
+    /// Fails the test if anything is on standard error.
+    #[track_caller]
+    pub fn says_nothing(self) -> Self {
+        assert_eq!(self.stderr, "");
+        self
+    }
 }
 
 /// A running process. Dropping it kills it.

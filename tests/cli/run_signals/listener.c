@@ -1,16 +1,18 @@
 /*
  * Tells which signals it gets: "ready", then a line for each, with the value that sigqueue sent along. The first argument
  * says what it does about them: "die" (nothing), "ignore", or "handle". The second is the number of the signal that is
- * handled in any case, and ends it with the value's code if that is not 0.
+ * handled in any case, and ends it with the value's code if that is not 0. It does not outlive its parent.
  */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 int main(int argc, char **argv)
 {
+    pid_t parent = getppid();
     int end = argc > 2 ? atoi(argv[2]) : 0;
     sigset_t heard;
     if (strcmp(argv[1], "handle") == 0)
@@ -24,12 +26,10 @@ int main(int argc, char **argv)
     sigprocmask(SIG_SETMASK, &heard, NULL);
     puts("ready");
     fflush(stdout);
-    for (;;) {
+    while (getppid() == parent) {
         siginfo_t info;
-        if (sigwaitinfo(&heard, &info) < 0) {
-            pause();
+        if (sigtimedwait(&heard, &info, &(struct timespec){.tv_sec = 1}) < 0)
             continue;
-        }
         if (info.si_code == SI_QUEUE)
             printf("%d %d\n", info.si_signo, info.si_value.sival_int);
         else
@@ -38,4 +38,5 @@ int main(int argc, char **argv)
         if (info.si_signo == end && info.si_code == SI_QUEUE && info.si_value.sival_int)
             return info.si_value.sival_int;
     }
+    return 1;
 }

@@ -99,7 +99,12 @@ fn come_and_go(machine: &Machine, random: &mut Random) -> Option<Served> {
     let mut holder = Running::start(&mut machine.program(&options));
     let patience = if random.below(6) == 0 { random.milliseconds(1000) } else { DEADLINE };
     let Some(ready) = holder.line_within(patience) else {
-        assert!(patience < DEADLINE, "{options} has waited in vain; {}", machine.run("status").stdout);
+        assert!(
+            patience < DEADLINE,
+            "{options} has waited in vain
+{}",
+            everything(machine)
+        );
         holder.signal(if random.below(2) == 0 { Signal::KILL } else { Signal::TERM });
         holder.wait();
         return None;
@@ -119,6 +124,16 @@ fn come_and_go(machine: &Machine, random: &mut Random) -> Option<Served> {
     // For any GPU the order is not the order on one of them.
     let gpus = if options.contains("any") { Vec::new() } else { gpus };
     Some(Served { number, gpus, size, waited, ready: at })
+}
+
+/// What can be seen of the line and the memory.
+fn everything(machine: &Machine) -> String {
+    let line = machine.registry().join("line");
+    let tickets = files_in_line(machine).into_iter().map(|name| {
+        let ticket = std::fs::read_to_string(line.join(&name)).unwrap_or_default();
+        format!("{name} {ticket}\n")
+    });
+    machine.run("status").stdout + &tickets.collect::<String>()
 }
 
 /// Of two that cannot hold a GPU at the same time, the one with the lower number was served first.

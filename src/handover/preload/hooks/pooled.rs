@@ -28,8 +28,8 @@ pub const HOOKS: &[&Hook] = &[
 fn allocate(size: usize, pool: Option<u64>, address: *const u64, call: impl FnMut() -> Status) -> Status {
     let mut turn = Turn::default();
     let status = insist(&mut turn, current_gpu, size as u64, call);
-    // SAFETY: where the driver succeeded it has written the address.
     if status == SUCCESS && !count(pool) {
+        // SAFETY: where the driver succeeded it has written the address.
         allocated(Kind::Memory, unsafe { *address }, size as u64);
     }
     status

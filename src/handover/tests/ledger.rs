@@ -1,0 +1,161 @@
+//! The ledger, with lanes that write down what they are told.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
+
+use crate::gpu::GpuUuid;
+use crate::handover::ledger::{Ledger, Reading};
+use crate::handover::page::Shared;
+use crate::handover::{JobUse, Lane, Reply, View, Yielded};
+use crate::units::ByteSize;
+
+const MB: u64 = 1 << 20;
+const CHUNK: u64 = 100 * MB;
+const RESERVATION: u64 = 1000 * MB;
+
+/// What the lane was told, in order: what the job holds, in MB.
+type Told = Arc<Mutex<Vec<u64>>>;
+
+struct Recorder {
+    gpu: GpuUuid,
+    told: Told,
+}
+
+impl Lane for Recorder {
+    fn gpu(&self) -> GpuUuid {
+        self.gpu
+    }
+
+    fn held(&self) -> ByteSize {
+        ByteSize::ZERO
+    }
+
+    fn reservation(&self) -> ByteSize {
+        ByteSize::new(RESERVATION)
+    }
+
+    fn chunk_size(&self) -> ByteSize {
+        ByteSize::new(CHUNK)
+    }
+
+    fn follow(&self, job: JobUse) {
+        self.told.lock().unwrap().push(job.holds.mb());
+    }
+
+    fn give_way(&self, _size: ByteSize, _reply: Reply<Yielded>) {}
+
+    fn settle(&self, job: JobUse) {
+        self.follow(job);
+    }
+
+    fn view(&self, _reply: Reply<View>) {}
+}
+
+struct Bench {
+    shared: Arc<Shared>,
+    ledger: Ledger,
+    told: [Told; 2],
+}
+
+impl Bench {
+    fn new() -> Self {
+        let shared = Arc::new(Shared::new().unwrap());
+        let told = [Told::default(), Told::default()];
+        let lane = |number: usize| -> Box<dyn Lane> {
+            Box::new(Recorder { gpu: GpuUuid([number as u8; 16]), told: Arc::clone(&told[number]) })
+        };
+        let ledger = Ledger::new(Arc::clone(&shared), vec![lane(0), lane(1)]);
+        Self { shared, ledger, told }
+    }
+
+    /// As the library counts.
+    fn count(&self, slot: usize, gpu: usize, megabytes: i64) {
+        let page = self.shared.page();
+        let change = megabytes * MB.cast_signed();
+        page.slots[slot].used[gpu].fetch_add(change, Relaxed);
+        let unread = page.gpus[gpu].unread.fetch_add(change, Relaxed) + change;
+        page.gpus[gpu].highest.fetch_max(unread, Relaxed);
+    }
+
+    fn told(&self, gpu: usize) -> Vec<u64> {
+        std::mem::take(&mut *self.told[gpu].lock().unwrap())
+    }
+}
+
+#[test]
+fn the_lanes_are_told_sums_and_only_changes() {
+    let mut bench = Bench::new();
+    let (one, other) = (bench.ledger.admit(10).unwrap(), bench.ledger.admit(11).unwrap());
+    assert_ne!(one, other);
+    // Members need headroom, which is a change of its own.
+    assert_eq!(bench.told(0), [0]);
+    bench.count(one, 0, 300);
+    bench.count(other, 0, 50);
+    bench.count(other, 1, 7);
+    bench.ledger.read();
+    bench.ledger.read();
+    assert_eq!((bench.told(0), bench.told(1)), (vec![350], vec![0, 7]));
+    assert_eq!(bench.shared.page().gpus[0].step.load(Relaxed), CHUNK.cast_signed());
+}
+
+#[test]
+fn who_has_ended_holds_nothing_and_leaves_its_slot() {
+    let mut bench = Bench::new();
+    let slot = bench.ledger.admit(10).unwrap();
+    bench.count(slot, 0, 300);
+    bench.ledger.audited(0, Reading { members: [(10, 500 * MB)].into(), strangers: 0 });
+    assert_eq!(bench.told(0).last(), Some(&800));
+    bench.ledger.dismiss(10);
+    assert_eq!(bench.told(0), [0]);
+    assert_eq!(bench.ledger.admit(12), Some(slot));
+}
+
+#[test]
+fn a_process_that_replaced_its_program_starts_at_nothing() {
+    let mut bench = Bench::new();
+    let slot = bench.ledger.admit(10).unwrap();
+    bench.count(slot, 0, 300);
+    bench.ledger.read();
+    assert_eq!(bench.ledger.admit(10), Some(slot));
+    assert_eq!(bench.told(0).last(), Some(&0));
+}
+
+#[test]
+fn a_late_look_at_a_dead_process_is_left_out() {
+    let mut bench = Bench::new();
+    bench.ledger.admit(10).unwrap();
+    bench.ledger.dismiss(10);
+    bench.ledger.audited(0, Reading { members: [(10, 500 * MB)].into(), strangers: 20 * MB });
+    assert_eq!(bench.told(0).last(), Some(&20));
+}
+
+#[test]
+fn a_peak_between_two_readings_is_not_missed() {
+    let mut bench = Bench::new();
+    let slot = bench.ledger.admit(10).unwrap();
+    bench.count(slot, 0, 300);
+    bench.ledger.read();
+    bench.count(slot, 0, 400);
+    bench.count(slot, 0, -600);
+    let usage = bench.ledger.usage();
+    assert_eq!((usage[0].peak, usage[0].handed_over), (700 * MB, 700 * MB));
+    bench.count(slot, 0, 2000);
+    let usage = bench.ledger.usage();
+    assert_eq!((usage[0].peak, usage[0].handed_over), (2100 * MB, RESERVATION));
+}
+
+#[test]
+fn a_count_below_zero_is_nothing() {
+    let mut bench = Bench::new();
+    let slot = bench.ledger.admit(10).unwrap();
+    bench.count(slot, 0, -300);
+    bench.ledger.read();
+    assert!(bench.told(0).iter().all(|told| *told == 0));
+}
+
+#[test]
+fn slots_run_out_without_harm() {
+    let mut bench = Bench::new();
+    let admitted = (1..=2000).filter(|pid| bench.ledger.admit(*pid).is_some()).count();
+    assert_eq!(admitted, crate::handover::protocol::MAX_SLOTS);
+}
