@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 
+use crate::commands::output::is_dumb;
 use crate::commands::waiting_line::WaitingLine;
 use crate::holder::{Cause, Holder, HolderError, Shortfall, Watched};
 use crate::report::progress::ProgressBars;
@@ -31,7 +32,7 @@ pub enum Show {
 /// # Errors
 /// As [`Holder::inflate`].
 pub fn inflate(holder: &mut Holder, show: Show) -> Result<Vec<Shortfall>, HolderError> {
-    if show == Show::Nothing || !io::stderr().is_terminal() {
+    if show == Show::Nothing || !io::stderr().is_terminal() || is_dumb() {
         return holder.inflate(None);
     }
     let mut bars: Option<ProgressBars> = None;

@@ -284,6 +284,19 @@ fn watching_on_a_terminal_redraws_in_place_and_gives_the_cursor_back() {
 }
 
 #[test]
+fn watching_on_a_dumb_terminal_writes_nothing_over() {
+    let machine = Machine::new();
+    let mut command = machine.command("script");
+    command.args(["-qec", &format!("exec {PROGRAM} status --watch=20ms"), "/dev/null"]).env("TERM", "dumb");
+    let mut terminal = Running::start(&mut command);
+    let mut said = String::new();
+    while said.matches("GPU 1").count() < 2 {
+        said += &terminal.line();
+    }
+    assert!(!said.contains('\u{1b}'), "{said:?}");
+}
+
+#[test]
 fn watching_ends_quietly_when_nobody_reads() {
     let machine = Machine::new();
     let mut command = machine.program("status --watch=10ms --json");
