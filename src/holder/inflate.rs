@@ -79,7 +79,8 @@ impl Holder {
             return Err(HolderError::NotAvailable(short));
         }
         for (seat, &target) in self.seats.iter().zip(&targets) {
-            let on_short = if seat.wanted.amount.is_everything() { OnShort::Settle } else { on_short };
+            let settles = on_short == OnShort::GiveBack && seat.wanted.amount.is_of_free();
+            let on_short = if settles { OnShort::Settle } else { on_short };
             seat.tell(Order::Reserve { target, chunk_size: self.plan.chunk_size, on_short });
         }
         // Who has a target reports by itself what it lacks of it.

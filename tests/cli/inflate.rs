@@ -273,4 +273,10 @@ fn everything_is_all_that_can_be_had() {
     assert_eq!(machine.balloon(0, &growing), 24 * GB - CONTEXT - 2 * MB);
     let machine = Machine::with(|builder| builder.withheld(2 * MB));
     machine.run("hold --reserve 24076MB").exits(3).says(&["2.0 MB missing"]);
+    let machine = Machine::with(|builder| builder.withheld(2 * MB));
+    machine.hold("--reserve 99.999%");
+    // What more than the driver's own is missing, someone took.
+    let machine = Machine::with(|builder| builder.withheld(GB));
+    machine.run("hold --reserve all").exits(3).says(&["1.0 GB missing"]);
+    assert_eq!(machine.used(0), 0);
 }
