@@ -5,6 +5,7 @@
 
 mod audit;
 mod desk;
+mod keeper;
 mod lane;
 mod ledger;
 mod library;
@@ -33,6 +34,7 @@ use crate::job::Kin;
 use crate::units::ByteSize;
 use audit::{News, Subjects};
 use desk::{Desk, locked};
+pub use keeper::Keeper;
 pub use lane::{JobUse, Lane, Reply, View, Yielded};
 use ledger::Ledger;
 pub use ledger::Usage;
@@ -100,14 +102,19 @@ impl Handover {
     ///
     /// # Errors
     /// The library cannot go into the job; the rest works without.
-    pub fn bring_library(&mut self, show: Show, socket: Option<(PathBuf, PathBuf)>) -> Result<(), NoLibrary> {
+    pub fn bring_library(
+        &mut self,
+        show: Show,
+        socket: Option<(PathBuf, PathBuf)>,
+        keeper: Option<&Keeper>,
+    ) -> Result<(), NoLibrary> {
         let (own, others) = socket.ok_or(NoLibrary::NoSocket)?;
         let view = match show {
             Show::Raw => protocol::VIEW_RAW,
             Show::Shared => protocol::VIEW_SHARED,
             Show::Capped => protocol::VIEW_CAPPED,
         };
-        let library = Library::new(view, &others).map_err(NoLibrary::Forbidden)?;
+        let library = Library::new(view, &others, keeper).map_err(NoLibrary::Forbidden)?;
         self.listen(&own).map_err(NoLibrary::Deaf)?;
         self.library = Some(library);
         Ok(())
@@ -151,11 +158,11 @@ impl Handover {
     ///
     /// # Errors
     /// The system has no room for another thread.
-    pub fn audit(&mut self, nvml: Nvml, kin: Kin, lists_us: bool) -> io::Result<()> {
+    pub fn audit(&mut self, kin: Kin, lists_us: bool) -> io::Result<()> {
         let Some(news) = self.audit.take() else { return Ok(()) };
         let ledger = Arc::clone(&self.ledger);
         let subjects = Subjects { kin, all_are_strangers: self.library.is_none(), lists_us };
-        let keep = move || audit::keep(&nvml, &subjects, &ledger, &news);
+        let keep = move || audit::keep(&subjects, &ledger, &news);
         self.threads.push(std::thread::Builder::new().name("audit".to_owned()).spawn(keep)?);
         Ok(())
     }

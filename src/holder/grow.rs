@@ -10,7 +10,7 @@ use crate::holder::in_line::{fixed, want};
 use crate::holder::inflate::{Watch, target};
 use crate::holder::plan::{Gpus, HolderError, Shortfall};
 use crate::holder::seat::Seat;
-use crate::holder::worker::{OnShort, Order};
+use crate::holder::worker::{GIVEN_TO_NOBODY, OnShort, Order};
 use crate::line::policy::{EVERYTHING, Free, Grant, Request, Want};
 use crate::units::ByteSize;
 
@@ -91,13 +91,12 @@ impl Holder {
             self.seats[index].tell(Order::Reserve { target, chunk_size, on_short: OnShort::Keep });
         }
         self.await_held(&seats, &targets, OnShort::Keep, watch)?;
-        for &index in &seats {
-            let seat = &mut self.seats[index];
-            if !seat.wanted.amount.is_everything() {
-                continue;
+        for seat in &mut self.seats {
+            // What could be had of all that is free is all.
+            let missing = seat.goal.map_or(ByteSize::ZERO, |goal| goal.saturating_sub(seat.held()));
+            if seat.wanted.amount.is_of_free() && missing <= GIVEN_TO_NOBODY {
+                seat.goal = seat.goal.map(|_| seat.held());
             }
-            // What could be had of everything is everything.
-            seat.goal = Some(seat.held());
         }
         if self.held() > before
             && let Some(in_line) = &mut self.in_line

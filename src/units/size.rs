@@ -100,9 +100,12 @@ impl FromStr for ByteSize {
     type Err = SpecError;
 
     fn from_str(text: &str) -> Result<Self, SpecError> {
-        match text.parse()? {
-            Amount::Bytes(size) => Ok(size),
-            _ => Err(SpecError::NotBytes { value: text.trim().to_owned(), nearest: "100MB".to_owned() }),
+        match text.parse() {
+            Ok(Amount::Bytes(size)) => Ok(size),
+            // Here a share would be no better.
+            Err(SpecError::NoUnit { value }) => Err(SpecError::NotASize { nearest: format!("{value}GB"), value }),
+            Err(error) => Err(error),
+            Ok(_) => Err(SpecError::NotBytes { value: text.trim().to_owned(), nearest: "100MB".to_owned() }),
         }
     }
 }
