@@ -22,11 +22,6 @@ impl ByteSize {
         Self(bytes)
     }
 
-    /// `None` if that many megabytes do not fit into 64 bits.
-    pub fn from_mb(megabytes: u64) -> Option<Self> {
-        megabytes.checked_mul(1 << 20).map(Self)
-    }
-
     pub const fn bytes(self) -> u64 {
         self.0
     }
