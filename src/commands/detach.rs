@@ -44,7 +44,6 @@ pub fn is_child() -> Result<bool, Failure> {
 /// The program cannot start itself again.
 pub fn start() -> Result<ExitCode, Failure> {
     let failed = |error: io::Error| Failure::new(Exit::Failed, error).context("cannot start the detached holder");
-    let mut signals = Signals::block(Purpose::Hold).map_err(|error| Failure::new(Exit::Failed, error))?;
     let mut words = std::env::args_os();
     let mut holder = Command::new("/proc/self/exe")
         // What `status` and `ps` show is what was typed.
@@ -55,6 +54,8 @@ pub fn start() -> Result<ExitCode, Failure> {
         .stdout(Stdio::piped())
         .spawn()
         .map_err(failed)?;
+    // Only now, as the holder would inherit what is blocked. A signal before this ends the caller, and the holder with it.
+    let mut signals = Signals::block(Purpose::Hold).map_err(|error| Failure::new(Exit::Failed, error))?;
     let ready = ready_line(&mut holder, &mut signals).map_err(failed)?;
     if ready.is_empty() {
         return Ok(exit_like(holder.wait().map_err(failed)?));

@@ -157,7 +157,7 @@ impl Handing {
             ordinal: gpu.ordinal,
             uuid: gpu.uuid.clone(),
             reserved: gpu.size,
-            peak: ByteSize::new(usage.peak),
+            peak: (self.mode != HandoverMode::Off).then(|| ByteSize::new(usage.peak)),
             handed_over: ByteSize::new(usage.handed_over),
             retries: usage.retries,
         });

@@ -29,7 +29,7 @@ const GPUS: &str = "GPU_BALLOON_GPUS";
 enum NotHeld {
     Failure(Failure),
     /// A signal came that ends a program without handlers.
-    Signal(i32, Signals),
+    Signal(i32, Box<Signals>),
 }
 
 impl<E: Into<Failure>> From<E> for NotHeld {
@@ -49,7 +49,7 @@ impl cli::Run {
         let holder = match self.hold(&mut spec, signals, if quiet { Show::Nothing } else { Show::Waiting }) {
             Ok(holder) => holder,
             Err(NotHeld::Failure(failure)) => return Err(failure.of_run()),
-            Err(NotHeld::Signal(signal, signals)) => Ended::Signal(signal).leave(signals),
+            Err(NotHeld::Signal(signal, signals)) => Ended::Signal(signal).leave(*signals),
         };
         let mut handing = Handing::prepare(&self, &holder, &program, keeper).map_err(Failure::of_run)?;
         spec.environment.extend(handing.environment());
@@ -80,7 +80,7 @@ impl cli::Run {
         match talk::inflate(&mut holder, show) {
             Ok(shortfalls) => shortfalls.iter().for_each(|shortfall| info!(%shortfall, "holding less than asked")),
             Err(HolderError::Signal(received)) => {
-                return Err(NotHeld::Signal(received.signal, holder.into_signals().0));
+                return Err(NotHeld::Signal(received.signal, Box::new(holder.into_signals().0)));
             }
             Err(error) => return Err(blockers::named(error).into()),
         }

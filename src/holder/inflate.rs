@@ -33,11 +33,12 @@ impl Holder {
             Some(Manner::AllAtOnce) | None => self.take(&mut watch),
         };
         match outcome {
-            Ok(shortfalls) => {
+            Ok(mut shortfalls) => {
                 self.leave_line();
                 for seat in &self.seats {
                     tracing::info!(gpu = seat.ordinal(), held = %seat.held(), "inflated");
                 }
+                shortfalls.sort_by_key(|short| self.seats.iter().position(|seat| seat.uuid() == short.uuid));
                 self.state = State::Holding;
                 self.ends = self.plan.timeout.and_then(|timeout| {
                     Some((Instant::now().checked_add(timeout)?, SystemTime::now().checked_add(timeout)?))
@@ -78,7 +79,8 @@ impl Holder {
             return Err(HolderError::NotAvailable(short));
         }
         for (seat, &target) in self.seats.iter().zip(&targets) {
-            let on_short = if seat.wanted.amount.is_everything() { OnShort::Settle } else { on_short };
+            let settles = on_short == OnShort::GiveBack && seat.wanted.amount.is_of_free();
+            let on_short = if settles { OnShort::Settle } else { on_short };
             seat.tell(Order::Reserve { target, chunk_size: self.plan.chunk_size, on_short });
         }
         // Who has a target reports by itself what it lacks of it.

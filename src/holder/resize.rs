@@ -111,7 +111,7 @@ impl Holder {
             Err(error) => return Err(misfit(error)),
         };
         let chunk_size = chunk_size.unwrap_or_else(|| seat.chunk_size());
-        let on_short = if change.takes_everything() { OnShort::Settle } else { OnShort::GiveBack };
+        let on_short = if change.is_of_free() { OnShort::Settle } else { OnShort::GiveBack };
         Ok((Part { seat: index, before: held, after, chunk_size, on_short, has_grown: false }, memory.free))
     }
 

@@ -45,6 +45,9 @@ pub enum Backing {
     Contextless,
 }
 
+/// What a driver may report as free and yet give to nobody: 2 MB on an H100. What more than this is missing, someone took.
+pub const GIVEN_TO_NOBODY: ByteSize = ByteSize::new(32 << 20);
+
 /// What becomes of the pieces of a growth that does not fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnShort {
@@ -52,7 +55,7 @@ pub enum OnShort {
     GiveBack,
     /// Kept, and reported as short.
     Keep,
-    /// All that could be had is what was wanted: the target follows.
+    /// All that could be had is what was wanted, as long as no more than [`GIVEN_TO_NOBODY`] is missing: the target follows.
     Settle,
 }
 
@@ -296,7 +299,7 @@ impl<S: Space> Bench<'_, S> {
                 self.task = Task::Idle;
                 self.report(Report::Held);
             }
-            Ok(Step::Short(_)) if on_short == OnShort::Settle && !self.balloon.allocated().is_zero() => {
+            Ok(Step::Short(missing)) if on_short == OnShort::Settle && self.may_settle(missing) => {
                 self.task = Task::Idle;
                 self.aim(self.balloon.allocated().saturating_add(self.following.job.holds));
                 self.report(Report::Held);
@@ -313,10 +316,14 @@ impl<S: Space> Bench<'_, S> {
         }
     }
 
+    fn may_settle(&self, missing: ByteSize) -> bool {
+        missing <= GIVEN_TO_NOBODY && !self.balloon.allocated().is_zero()
+    }
+
     fn end_short(&mut self, on_short: OnShort) {
         match on_short {
-            OnShort::GiveBack => self.undo(),
-            OnShort::Keep | OnShort::Settle => self.task = Task::Idle,
+            OnShort::GiveBack | OnShort::Settle => self.undo(),
+            OnShort::Keep => self.task = Task::Idle,
         }
     }
 

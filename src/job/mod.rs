@@ -20,9 +20,9 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, WaitId, WaitIdOptions};
+use rustix::process::{Pid, WaitId, WaitIdOptions, getpid};
 
-use crate::signals::{Received, Signals};
+use crate::signals::{Reach, Received, Signals, group};
 pub use descriptors::Inherited;
 pub use ended::Ended;
 pub use family::{Kin, Mark};
@@ -46,6 +46,10 @@ impl Job {
         self.pid.as_raw_nonzero().get().cast_unsigned()
     }
 
+    fn raw_id(&self) -> i32 {
+        self.pid.as_raw_nonzero().get()
+    }
+
     /// Sends CMD a signal by number. Goes to CMD or to nobody, never to a process that got its pid later. `ESRCH` once it
     /// has ended. Source: pidfd_send_signal(2).
     pub fn signal(&self, signal: i32) -> io::Result<()> {
@@ -63,14 +67,18 @@ impl Job {
         if received.is_of_a_child() {
             // Its end is told by its descriptor.
             if let Some(signal) = self.stopped() {
-                signals.stop_with(self.id(), signal);
+                signals.stop_with(self.raw_id(), signal);
             }
             return true;
         }
         if !matches!(self.ended(), Ok(None)) {
             return false;
         }
-        if let Err(error) = self.pass_on(received) {
+        let passed = match received.reach {
+            Reach::Group if self.has_left() => self.signal_group(received.signal),
+            _ => self.pass_on(received).map(drop),
+        };
+        if let Err(error) = passed {
             // CMD may have become another user.
             tracing::warn!(signal = received.signal, %error, "signal not passed on");
         }
@@ -110,6 +118,22 @@ impl Job {
             (None, signal) => signal.map(Ended::Signal),
         };
         Ok(self.end)
+    }
+
+    /// Whether CMD has made a group of its own, as shells and timeout(1) do, where it would still be the job's if it ran alone:
+    /// a shell with job control had made it the leader already, and has made us the leader instead.
+    fn has_left(&self) -> bool {
+        let (us, cmd) = (getpid().as_raw_nonzero().get(), self.raw_id());
+        group::of(0) == us && group::of(cmd) == cmd && group::session_of(cmd) == group::session_of(0)
+    }
+
+    /// Passes a signal to our group on to that of CMD, which leads it.
+    fn signal_group(&self, signal: i32) -> io::Result<()> {
+        // SAFETY: takes two numbers. CMD has not been reaped, so the group's is its own.
+        match unsafe { libc::kill(-self.raw_id(), signal) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 
     /// The signal that has stopped CMD, told once.

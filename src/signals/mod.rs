@@ -7,6 +7,7 @@
 // signalfd, masks and dispositions have no safe binding among our dependencies; each call is one block below.
 #![allow(unsafe_code)]
 
+pub mod group;
 mod missed;
 mod proc;
 mod set;
@@ -178,7 +179,7 @@ impl Signals {
             let Some(witness) = &mut self.witness else {
                 break;
             };
-            witness::await_senders();
+            group::await_senders();
             match witness.ask() {
                 Ok(news) if news.is_empty() && received.len() == known => break,
                 Ok(news) => told.extend(news),
@@ -220,16 +221,27 @@ impl Signals {
 
     /// Stops us as `signal` has stopped the process `job`, until we are continued, which happens at the latest when `job` is.
     /// A stop by hand, with SIGSTOP, is only shown where a shell would wait for ever for the end of its foreground job.
-    pub fn stop_with(&mut self, job: u32, signal: i32) {
-        if signal == libc::SIGSTOP && !stop::is_in_foreground() {
+    pub fn stop_with(&mut self, job: i32, signal: i32) {
+        let (ours, jobs) = (group::of(0), group::of(job));
+        let terminal = stop::Terminal::open();
+        let foreground = || terminal.as_ref().and_then(stop::Terminal::foreground);
+        let before = foreground();
+        if signal == libc::SIGSTOP && before.is_none_or(|group| group != ours && group != jobs) {
             return;
         }
         if let Some(witness) = &self.witness {
-            witness.watch(job);
+            witness.watch(job.cast_unsigned());
         }
         stop::by(signal);
         if let Some(witness) = &self.witness {
             witness.rest();
+        }
+        // The shell has given its terminal to us. A job that had it for itself, as a shell has, gets it back.
+        if let Some(terminal) = &terminal
+            && before == Some(jobs)
+            && foreground() == Some(ours)
+        {
+            terminal.give_to(jobs);
         }
     }
 

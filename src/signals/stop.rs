@@ -1,9 +1,10 @@
 //! Being stopped: as the default action of a signal would do it, although all of them are blocked.
 
-use std::os::fd::AsFd;
+use std::ffi::c_int;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{getpgrp, getpid};
+use rustix::process::getpid;
 
 use super::{SignalSet, proc, set_disposition, set_mask};
 
@@ -20,10 +21,27 @@ pub fn by(signal: i32) {
     let _ = set_mask(libc::SIG_BLOCK, &only);
 }
 
-/// Whether our group is the one that the controlling terminal listens to. False without a terminal.
-pub fn is_in_foreground() -> bool {
-    let terminal = rustix::fs::open("/dev/tty", OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty());
-    terminal.is_ok_and(|terminal| rustix::termios::tcgetpgrp(terminal.as_fd()) == Ok(getpgrp()))
+/// The controlling terminal.
+pub struct Terminal(OwnedFd);
+
+impl Terminal {
+    /// `None` for a process without one.
+    pub fn open() -> Option<Self> {
+        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOCTTY;
+        rustix::fs::open("/dev/tty", flags, Mode::empty()).ok().map(Self)
+    }
+
+    /// The group that it listens to.
+    pub fn foreground(&self) -> Option<c_int> {
+        // SAFETY: the descriptor is open.
+        Some(unsafe { libc::tcgetpgrp(self.0.as_raw_fd()) }).filter(|group| *group >= 0)
+    }
+
+    /// Makes it listen to another group. Needs SIGTTOU blocked where ours is in the background.
+    pub fn give_to(&self, group: c_int) {
+        // SAFETY: the descriptor is open.
+        unsafe { libc::tcsetpgrp(self.0.as_raw_fd(), group) };
+    }
 }
 
 /// Whether the process is stopped. Async-signal-safe: the witness asks.

@@ -133,13 +133,6 @@ impl Witness {
     }
 }
 
-/// Returns once every signal sent to our group so far has reached all of it: a sender goes from process to process, and may
-/// lose its processor in between. It does so under the kernel's read lock on the list of processes, for which setpgid(2)
-/// has to wait, since it takes that lock for writing; the group that it sets is the one we are in.
-pub fn await_senders() {
-    let _ = rustix::process::setpgid(None, Some(rustix::process::getpgrp()));
-}
-
 impl Drop for Witness {
     fn drop(&mut self) {
         // The pid is ours until reaped here; an error would say that it is gone, which is what we want.

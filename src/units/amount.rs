@@ -84,10 +84,9 @@ impl Amount {
         }
     }
 
-    /// Whether it is everything that is free. A driver reports some MB as free that it gives to nobody; who wants everything
-    /// is content with all that could be had.
-    pub fn is_everything(&self) -> bool {
-        matches!(self, Self::All | Self::ShareOfFree(Share(Share::WHOLE)))
+    /// Whether it goes by what the driver reports as free, of which it gives the last MB to nobody.
+    pub fn is_of_free(&self) -> bool {
+        matches!(self, Self::All | Self::AllBut(_) | Self::ShareOfFree(_) | Self::Auto)
     }
 
     /// A share too small for one unit of the driver still is a wish for something.

@@ -52,9 +52,9 @@ impl Change {
 }
 
 impl Change {
-    /// Whether it takes everything that is free, as [`Amount::is_everything`] has it.
-    pub fn takes_everything(&self) -> bool {
-        matches!(self, Self::To(amount) | Self::Grow(amount) if amount.is_everything())
+    /// As [`Amount::is_of_free`].
+    pub fn is_of_free(&self) -> bool {
+        matches!(self, Self::To(amount) | Self::Grow(amount) if amount.is_of_free())
     }
 }
 

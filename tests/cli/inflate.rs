@@ -181,6 +181,16 @@ fn best_effort_keeps_what_fits_and_says_so() {
 }
 
 #[test]
+fn what_is_missing_is_told_in_the_order_of_the_gpus() {
+    let machine = Machine::with(|builder| builder.gpus(4));
+    let mut holder = machine.hold("--gpu 2,0,3,1 --reserve 100%total --best-effort");
+    holder.signal(Signal::TERM);
+    let said = holder.wait().exits(0).stderr;
+    let gpus: Vec<&str> = said.split("holding less than asked: GPU ").skip(1).map(|line| &line[..1]).collect();
+    assert_eq!(gpus, ["2", "0", "3", "1"], "{said}");
+}
+
+#[test]
 fn best_effort_that_gets_nothing_at_all_fails() {
     let machine = Machine::new();
     let _other = machine.hold("--gpu 0 --reserve all-500MB");
@@ -263,4 +273,10 @@ fn everything_is_all_that_can_be_had() {
     assert_eq!(machine.balloon(0, &growing), 24 * GB - CONTEXT - 2 * MB);
     let machine = Machine::with(|builder| builder.withheld(2 * MB));
     machine.run("hold --reserve 24076MB").exits(3).says(&["2.0 MB missing"]);
+    let machine = Machine::with(|builder| builder.withheld(2 * MB));
+    machine.hold("--reserve 99.999%");
+    // What more than the driver's own is missing, someone took.
+    let machine = Machine::with(|builder| builder.withheld(GB));
+    machine.run("hold --reserve all").exits(3).says(&["1.0 GB missing"]);
+    assert_eq!(machine.used(0), 0);
 }

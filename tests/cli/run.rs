@@ -1,17 +1,16 @@
-//! `run`: when the command starts, how it ends, and what becomes of the memory meanwhile.
+//! `run`: when the command starts, and how it ends.
+
+mod reservation;
 
 use std::io::Read;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use gpu_sim::{ComputeMode, Family, GB, MB, UNKNOWN_ERROR};
+use gpu_sim::{ComputeMode, Family, GB};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::harness::{Machine, Running};
-
-/// What a context costs on the simulated GPUs.
-const CONTEXT: u64 = 500 * MB;
+use crate::harness::{CONTEXT, Machine, PROGRAM, Running, skipped};
 
 /// Says its pid and does what it reads, line by line, until there is nothing to read.
 const SHELL: &str = "echo $$; while read line; do eval \"$line\"; done";
@@ -120,7 +119,7 @@ fn memory_that_is_not_there_is_124() {
 #[test]
 fn it_waits_for_the_memory() {
     let machine = Machine::new();
-    let mut other = machine.hold("--reserve 20GB");
+    let other = machine.hold("--reserve 20GB");
     let mut waiting = Running::start(&mut machine.wrap("--reserve 10GB --wait", &["sh", "-c", "echo started; exit 3"]));
     assert!(waiting.is_silent());
     other.signal(Signal::TERM);
@@ -144,75 +143,10 @@ fn a_gpu_for_one_process_is_refused() {
 }
 
 #[test]
-fn release_ends_the_reservation_and_not_the_command() {
-    let machine = Machine::new();
-    let (mut wrapper, pid) = start(&machine, "--gpu 0,1 --reserve 1GB --name train");
-    machine.run("release train").exits(0);
-    assert_eq!((machine.used(0), machine.used(1)), (0, 0));
-    machine.run("status train").exits(5);
-    // Signals still go to the command.
-    wrapper.say("trap 'echo told' USR1; echo trapped");
-    assert_eq!(wrapper.line(), "trapped");
-    wrapper.signal(Signal::USR1);
-    assert_eq!(wrapper.line(), "told");
-    kill_process(pid, Signal::KILL).unwrap();
-    let ended = wrapper.wait().says_nothing();
-    assert_eq!(ended.status.signal(), Some(Signal::KILL.as_raw()));
-}
-
-#[test]
-fn the_timeout_ends_the_reservation_and_not_the_command() {
-    let machine = Machine::new();
-    let (mut wrapper, _) = start(&machine, "--reserve 1GB --timeout 50ms");
-    machine.wait_for("the reservation ends", |machine| machine.used(0) == 0);
-    assert!(wrapper.is_silent());
-    wrapper.say("exit 9");
-    wrapper.wait().exits(9).says_nothing();
-}
-
-#[test]
-fn a_lost_gpu_ends_the_reservation_and_not_the_command() {
-    let machine = Machine::new();
-    let (mut wrapper, _) = start(&machine, "--reserve 1GB --name train");
-    machine.lose_gpu(0, UNKNOWN_ERROR);
-    machine.run("resize train +1GB");
-    wrapper.say("echo goes on; exit 9");
-    assert_eq!(wrapper.line(), "goes on");
-    wrapper.wait().exits(9).says(&["gpu-balloon: GPU 0 was lost: ", "CUDA_ERROR_UNKNOWN"]);
-}
-
-#[test]
-fn others_see_and_resize_it() {
-    let machine = Machine::new();
-    let (mut wrapper, _) = start(&machine, "--reserve 1GB --name train --reason paper");
-    let balloon = &machine.status()["balloons"][0];
-    assert_eq!(balloon["name"], "train");
-    assert_eq!(balloon["reason"], "paper");
-    assert_eq!(balloon["state"], "holding");
-    assert_eq!(balloon["pid"], wrapper.pid());
-    assert!(balloon["command"].as_str().unwrap().starts_with("bash -c echo $$; while read"));
-    machine.run("resize train +1GB").exits(0);
-    assert_eq!(machine.used_by(0, wrapper.pid()), 2 * GB + CONTEXT);
-    wrapper.say("exit 0");
-    wrapper.wait().exits(0);
-}
-
-#[test]
-fn the_command_knows_its_balloon() {
-    let machine = Machine::new();
-    let (mut wrapper, _) = start(&machine, "--reserve 1GB");
-    wrapper.say(&format!("{} resize $GPU_BALLOON_HOLDER 2GB", crate::harness::PROGRAM));
-    assert!(wrapper.line().ends_with(&format!("held={}", 2 * GB)));
-    wrapper.close_stdin();
-    wrapper.wait().exits(0);
-}
-
-#[test]
 fn it_says_when_it_holds_where_it_is_asked_to() {
     let machine = Machine::new();
     let mut shell = machine.command("bash");
-    let line =
-        format!("exec 5>&1; exec {} run --name train --reserve 1GB --ready-fd 5 -- \"$@\"", crate::harness::PROGRAM);
+    let line = format!("exec 5>&1; exec {} run --name train --reserve 1GB --ready-fd 5 -- \"$@\"", PROGRAM);
     // Its own copy of the descriptor is the wrapper's business.
     let command = ["sh", "-c", "[ -e /proc/$$/fd/5 ] || echo closed; exit 4"];
     let mut wrapper = Running::start(shell.args(["-c", &line, "launcher"]).args(command));
@@ -242,63 +176,6 @@ fn systemd_is_told() {
 }
 
 #[test]
-fn descendants_that_live_on_are_named_when_asked() {
-    let machine = Machine::new();
-    for (options, is_said) in [("run", false), ("-v run", true)] {
-        let mut wrapper = machine.program(&format!("{options} --reserve 10MB -- sh -c"));
-        wrapper.arg("setsid sleep 60 >/dev/null 2>&1 & echo $!; exit 3");
-        let mut wrapper = Running::start(&mut wrapper);
-        let left = wrapper.line();
-        let ended = wrapper.wait().exits(3);
-        assert_eq!(ended.stderr.contains(&format!("pid={left}")), is_said, "{}", ended.stderr);
-        assert_eq!(machine.used(0), 0);
-        kill_process(left.parse().ok().and_then(Pid::from_raw).unwrap(), Signal::KILL).unwrap();
-    }
-}
-
-#[test]
-fn killing_the_wrapper_tells_the_command_and_frees_the_memory() {
-    let machine = Machine::new();
-    let (mut wrapper, _) = start(&machine, "--reserve 1GB --name train");
-    wrapper.say("trap 'echo terminated; exit' TERM; echo trapped; while :; do read line; done");
-    assert_eq!(wrapper.line(), "trapped");
-    wrapper.signal(Signal::KILL);
-    assert_eq!(wrapper.line(), "terminated");
-    machine.wait_for("the driver frees it", |machine| machine.used(0) == 0);
-    wrapper.close_stdin();
-    machine.run("status train").exits(5);
-    let named = |entry: std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("train");
-    assert!(!std::fs::read_dir(machine.registry()).unwrap().any(|entry| named(entry.unwrap())));
-    machine.run("run --reserve 1GB --name train -- true").exits(0);
-}
-
-#[test]
-fn killed_while_it_inflates_it_leaves_nothing() {
-    let machine = Machine::with(|builder| builder.delay(Family::Alloc, Duration::from_millis(20)));
-    let command = ["sh", "-c", "echo started"];
-    let mut wrapper = Running::start(&mut machine.wrap("--reserve 20GB --name train", &command));
-    machine.wait_for("it has begun", |machine| machine.used(0) > CONTEXT + GB);
-    wrapper.signal(Signal::KILL);
-    assert_eq!(wrapper.wait().stdout, "");
-    machine.wait_for("the driver frees it", |machine| machine.used(0) == 0);
-    machine.run("run --reserve 10MB --name train -- true").exits(0);
-}
-
-#[test]
-fn a_signal_while_it_inflates_gives_back_and_ends_it_like_any_program() {
-    for signal in [Signal::INT, Signal::TERM, Signal::HUP, Signal::USR1, Signal::QUIT, Signal::ALARM] {
-        let machine = Machine::with(|builder| builder.delay(Family::Alloc, Duration::from_millis(20)));
-        let mut wrapper = Running::start(&mut machine.wrap("--gpu 0,1 --reserve 20GB", &["echo", "started"]));
-        machine.wait_for("it has begun", |machine| machine.used(0) > CONTEXT + GB);
-        wrapper.signal(signal);
-        let ended = wrapper.wait();
-        assert_eq!(ended.status.signal(), Some(signal.as_raw()), "{}", ended.stderr);
-        assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("", ""));
-        assert_eq!((machine.used(0), machine.used(1)), (0, 0));
-    }
-}
-
-#[test]
 fn a_command_that_closes_its_streams_closes_them_for_the_other_end() {
     let machine = Machine::new();
     let mut wrapper =
@@ -316,7 +193,7 @@ fn what_is_piped_in_and_out_is_untouched() {
     let mut shell = machine.command("bash");
     let line = "head -c 3000000 /dev/urandom >in; \"$@\" <in | cmp - in && \"$@\" <in | head -c 1 >/dev/null; echo ${PIPESTATUS[0]}";
     shell.current_dir(machine.runtime()).args(["-c", line, "launcher"]);
-    shell.args([crate::harness::PROGRAM, "run", "--reserve", "10MB", "--", "cat"]);
+    shell.args([PROGRAM, "run", "--reserve", "10MB", "--", "cat"]);
     // 128 + SIGPIPE, as for `cat` alone.
     assert_eq!(Running::start(&mut shell).wait().exits(0).says_nothing().stdout, "141\n");
 }
@@ -337,25 +214,9 @@ fn a_command_may_go_to_the_background_or_become_another() {
 }
 
 #[test]
-fn stopping_one_of_them_by_hand_stops_only_that_one() {
-    let machine = Machine::new();
-    let (mut wrapper, pid) = start(&machine, "--reserve 1GB --name train");
-    kill_process(pid, Signal::STOP).unwrap();
-    // The holder still answers.
-    assert_eq!(machine.status()["balloons"][0]["state"], "holding");
-    kill_process(pid, Signal::CONT).unwrap();
-    wrapper.signal(Signal::STOP);
-    wrapper.say("echo works");
-    assert_eq!(wrapper.line(), "works");
-    wrapper.signal(Signal::CONT);
-    wrapper.say("exit 3");
-    wrapper.wait().exits(3).says_nothing();
-}
-
-#[test]
 fn it_works_where_commands_are_wrapped_by_others() {
     let machine = Machine::new();
-    let run = format!("{} run --reserve 10MB --", crate::harness::PROGRAM);
+    let run = format!("{} run --reserve 10MB --", PROGRAM);
     let makefile = format!("all: a b c\n%:\n\t@{run} sh -c 'echo $@; [ $@ != b ]'\n");
     std::fs::write(machine.runtime().join("Makefile"), makefile).unwrap();
     for (line, code, said) in [
@@ -398,4 +259,28 @@ fn it_works_where_commands_are_wrapped_by_others() {
         assert_eq!((ended.status.code(), ended.stdout.as_str()), (Some(code), said), "{line}: {}", ended.stderr);
         machine.wait_for("it is free", |machine| machine.used(0) == 0);
     }
+}
+
+#[test]
+fn no_core_is_dumped_twice() {
+    let machine = Machine::new();
+    let mut shell = machine.command("bash");
+    let line = format!("cd; ulimit -c unlimited; exec {PROGRAM} run --reserve 10MB -- sh -c 'kill -SEGV $$'");
+    let ended = Running::start(shell.args(["-c", &line])).wait();
+    assert_eq!((ended.status.signal(), ended.status.core_dumped()), (Some(libc::SIGSEGV), false));
+}
+
+#[test]
+fn as_the_first_process_of_a_container_it_tells_the_end_by_a_code() {
+    let machine = Machine::new();
+    let mut shell = machine.command("unshare");
+    shell.args(["-rpf", "--mount-proc"]);
+    if !Running::start(machine.command("unshare").args(["-rpf", "--mount-proc", "true"])).wait().status.success() {
+        return skipped("no namespaces here");
+    }
+    let command =
+        ["sh", "-c", "trap 'echo told; trap - TERM; kill -TERM $$' TERM; kill -TERM $PPID; while :; do :; done"];
+    shell.args([PROGRAM, "run", "--reserve", "10MB", "--"]).args(command);
+    // The kernel protects that process from its own signals.
+    assert_eq!(Running::start(&mut shell).wait().exits(128 + libc::SIGTERM).stdout, "told\n");
 }

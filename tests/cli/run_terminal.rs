@@ -185,6 +185,53 @@ fn in_a_pipeline_all_stop_and_all_go_on() {
 }
 
 #[test]
+fn a_shell_as_the_command_has_its_jobs_and_can_be_suspended() {
+    let machine = Machine::new();
+    let mut shell = shell(&machine);
+    shell.types(&format!("PS1='inner> ' {}\n", wrapped("bash --norc -i")));
+    shell.expect("\ninner> ");
+    shell.types("sh -c 'echo o''n; exec cat'\n");
+    shell.expect("\non\r\n");
+    shell.types("\x1a");
+    shell.expect("Stopped");
+    shell.expect("inner> ");
+    shell.types("suspend\n");
+    shell.expect("Stopped");
+    shell.expect("$ ");
+    shell.types("fg\n");
+    shell.expect("inner> ");
+    shell.types("fg\n");
+    shell.expect("cat'\r\n");
+    shell.types("a word\n");
+    shell.expect("a word\r\na word\r\n");
+    shell.types("\x03");
+    shell.expect("inner> ");
+    shell.types("exit 5\n");
+    shell.expect("$ ");
+    shell.types(ASK);
+    shell.expect("code 5\r");
+}
+
+#[test]
+fn a_command_with_a_group_of_its_own_hears_the_keys() {
+    let machine = Machine::new();
+    let mut shell = shell(&machine);
+    let told = "timeout 60 bash -c 'trap \"echo told; exit 3\" INT; trap \"echo back\" CONT; echo ready; while :; do sleep 0.01; done'";
+    shell.types(&script(&machine, &format!("exec {told}")));
+    shell.expect("ready");
+    shell.types("\x1a");
+    shell.expect("Stopped");
+    shell.expect("$ ");
+    shell.types("fg\n");
+    shell.expect("back");
+    shell.types("\x03");
+    shell.expect("told");
+    shell.expect("$ ");
+    shell.types(ASK);
+    shell.expect("code 3\r");
+}
+
+#[test]
 fn when_the_terminal_goes_the_command_is_told_once() {
     let machine = Machine::new();
     let heard = machine.runtime().join("heard");

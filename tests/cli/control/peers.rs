@@ -102,10 +102,8 @@ fn a_thousand_bad_peers_neither_wedge_the_holder_nor_grow_it() {
             };
             peers.push(peer);
         }
-        let start = Instant::now();
         let answer = answer_to(&machine, b"{\"version\":1,\"request\":\"status\"}\n");
         assert!(answer.contains("\"train\""), "{answer}");
-        assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
         peers
     };
     let descriptors = || std::fs::read_dir(format!("/proc/{}/fd", holder.pid())).unwrap().count();
@@ -113,7 +111,12 @@ fn a_thousand_bad_peers_neither_wedge_the_holder_nor_grow_it() {
     // What a thousand peers leave behind when they have gone; the first thousand may find the heap small.
     let left_by_a_thousand = || {
         drop(round());
-        machine.wait_for("it has hung up on all of them", |_| descriptors() == at_rest);
+        // Each answer is a turn of the holder, in which it sees who has gone.
+        let deadline = Instant::now() + DEADLINE;
+        while descriptors() > at_rest {
+            assert!(Instant::now() < deadline, "it has not hung up on all of them");
+            answer_to(&machine, b"{\"version\":1,\"request\":\"status\"}\n");
+        }
         resident(&holder)
     };
     let before = left_by_a_thousand();

@@ -143,3 +143,13 @@ fn grandchildren_that_live_on_are_said() {
     said.says(&["lives on", &format!("pid={pid}")]);
     assert_eq!(machine.used(0), 0);
 }
+
+#[test]
+fn of_a_job_that_nobody_follows_no_peak_is_told() {
+    let machine = Machine::new();
+    for (json, told) in [("", "GPU 0: peak not known of 1.0 GB reserved"), ("--json", "\"peak_bytes\":null")] {
+        let said = machine.run(&format!("run --reserve 1GB --handover off --summary {json} -- true")).exits(0);
+        assert!(!said.stderr.contains("not every GPU was used"), "{}", said.stderr);
+        said.says(&[told]);
+    }
+}
