@@ -77,3 +77,19 @@ fn a_driver_that_shows_frees_late_harms_nothing() {
     whole(&machine, 0, 6 * GB);
     assert_eq!(super::balloon(&machine, 0, &job), 6 * GB - CONTEXT);
 }
+
+#[test]
+fn a_context_of_any_size_finds_its_place_and_no_more() {
+    for context in [100 * MB, 900 * MB] {
+        let machine = Machine::with(|builder| builder.gpus(1).memory(8 * GB).context(context));
+        let mut job = machine.job("--gpu 0 --reserve 6GB");
+        job.must("pid");
+        let _others = machine.occupy(0, 8 * GB - machine.used(0));
+        job.must("ctx 0");
+        // What way was given to by guess and not taken is the balloon's again, but for what a full GPU keeps at hand.
+        machine.wait_for("job + balloon = reservation", |state| {
+            let held = state.used_by(0, job.pid()) - context;
+            held + context + 2 * 50 * MB >= 6 * GB && held + context <= 6 * GB
+        });
+    }
+}
