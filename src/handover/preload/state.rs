@@ -26,6 +26,8 @@ pub struct State {
     /// By CUDA device: 0 not looked up, 1 not of the reservation, else the GPU's number plus 2.
     devices: [AtomicU8; DEVICES],
     pub current: Remembered,
+    /// Not 0: the driver has refused memory before, so that it is worth asking whether there is any.
+    refused: AtomicU8,
     pub table: Locked<Table>,
     pub pools: Pools,
     /// By CUDA device: the primary context as it was last handed out.
@@ -116,6 +118,16 @@ impl State {
         if let Some(membership) = self.membership() {
             membership.ring_for_unsized();
         }
+    }
+
+    /// Takes note that the driver has refused memory.
+    pub fn refused(&self) {
+        self.refused.store(1, Relaxed);
+    }
+
+    /// Whether the driver would refuse `size` bytes. To ask costs tens of microseconds; to be refused, ten milliseconds.
+    pub fn would_refuse(&self, size: u64) -> bool {
+        size >= LARGE && self.refused.load(Relaxed) != 0 && driver::free_memory().is_some_and(|free| free < size)
     }
 
     /// Notes what was allocated and counts it.

@@ -15,6 +15,7 @@ mod number {
     pub const RECVMSG: usize = 47;
     pub const SETSOCKOPT: usize = 54;
     pub const FUTEX: usize = 202;
+    pub const NANOSLEEP: usize = 35;
     pub const CLOCK_GETTIME: usize = 228;
 }
 
@@ -22,6 +23,7 @@ mod number {
 mod number {
     pub const CLOSE: usize = 57;
     pub const FUTEX: usize = 98;
+    pub const NANOSLEEP: usize = 101;
     pub const CLOCK_GETTIME: usize = 113;
     pub const SOCKET: usize = 198;
     pub const CONNECT: usize = 203;
@@ -97,6 +99,13 @@ pub fn now() -> i64 {
     // SAFETY: a place for a `timespec`, two words.
     unsafe { call(number::CLOCK_GETTIME, [MONOTONIC, at, 0, 0, 0, 0]) };
     time[0] * 1000 + time[1] / 1_000_000
+}
+
+/// Sleeps for less than a second, or until a signal.
+pub fn sleep(milliseconds: i64) {
+    let time = [0_i64, milliseconds * 1_000_000];
+    // SAFETY: a `timespec`, two words.
+    unsafe { call(number::NANOSLEEP, [time.as_ptr() as usize, 0, 0, 0, 0, 0]) };
 }
 
 /// Which processes may share a futex.

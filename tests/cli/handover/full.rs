@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gpu_sim::{GB, MB};
+use gpu_sim::{GB, MB, Script, Thief};
 
 use super::whole;
 use crate::harness::{CONTEXT, Machine};
@@ -41,22 +41,40 @@ fn more_than_the_balloon_has_is_refused_before_anything_is_freed() {
     assert!(least >= 5 * GB + 400 * MB, "{least}");
 }
 
+/// A machine with a job that has its context and a thief that has all else.
+fn beside_a_thief(every: &str) -> (Machine, Script, Thief) {
+    let machine = full();
+    let mut job = machine.job("--gpu 0 --reserve 6GB");
+    job.must("ctx 0");
+    let thief = machine.thief(0, every);
+    machine.wait_for("the thief has what was free", |state| state.used(0) > 8 * GB - 2 * MB);
+    (machine, job, thief)
+}
+
 #[test]
 fn with_a_thief_beside_it_the_job_never_fails_as_long_as_the_balloon_has_enough() {
-    for every in ["1ms", "spin"] {
-        let machine = full();
-        let mut job = machine.job("--gpu 0 --reserve 6GB");
-        job.must("ctx 0");
-        let thief = machine.thief(0, every);
-        machine.wait_for("the thief has what was free", |state| state.used(0) > 8 * GB - 2 * MB);
-        let mut got = 0;
-        while job.ask("alloc 50MB").starts_with("ok") {
-            got += 1;
-            assert!(got < 200, "there is an end");
+    let (machine, mut job, _thief) = beside_a_thief("1ms");
+    let mut got = 0;
+    while job.ask("alloc 50MB").starts_with("ok") {
+        got += 1;
+        assert!(got < 200, "there is an end");
+    }
+    let left = super::balloon(&machine, 0, &job);
+    assert!(left < 50 * MB, "it failed with {left} bytes in the balloon");
+}
+
+#[test]
+fn a_spinning_thief_does_not_get_the_whole_balloon_by_one_allocation() {
+    let (machine, mut job, thief) = beside_a_thief("spin");
+    let piece = 50 * MB;
+    loop {
+        let before = machine.used_by(0, thief.pid());
+        let answer = job.ask("alloc 50MB");
+        let stolen = machine.used_by(0, thief.pid()) - before;
+        assert!(stolen <= 17 * (piece + 2 * MB), "{answer}: {stolen} bytes were stolen");
+        if !answer.starts_with("ok") {
+            break;
         }
-        let left = super::balloon(&machine, 0, &job);
-        assert!(left < 50 * MB, "{every}: it failed with {left} bytes in the balloon");
-        assert!(got > 0 && thief.stop() > 0);
     }
 }
 
