@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use gpu_sim::{GB, MB, Script, Thief};
+use gpu_sim::{Fault, GB, MB, Script, Thief};
 
+use super::allocators::probe;
 use super::whole;
 use crate::harness::{CONTEXT, Machine};
 
@@ -110,4 +111,33 @@ fn a_context_of_any_size_finds_its_place_and_no_more() {
             held + context + 2 * 50 * MB >= 6 * GB && held + context <= 6 * GB
         });
     }
+}
+
+#[test]
+fn after_its_context_a_job_finds_a_little_free_for_what_nobody_hands_over() {
+    let machine = full();
+    let mut job = machine.job("--gpu 0 --reserve 6GB");
+    job.must("pid");
+    let _others = machine.occupy(0, 8 * GB - machine.used(0));
+    job.must("ctx 0");
+    // At once, not only when NVML has told of the context.
+    assert!(machine.used(0) <= 8 * GB - 64 * MB, "{} MB are used", machine.used(0) / MB);
+    machine.wait_for("the context is accounted for", |state| state.used_by(0, job.pid()) < 6 * GB);
+    job.must("alloc 1GB");
+    machine.wait_for("it stays so", |state| state.used(0) <= 8 * GB - 64 * MB && state.used(0) >= 8 * GB - 200 * MB);
+}
+
+#[test]
+fn calls_that_take_a_little_are_tried_again() {
+    let machine = full();
+    let mut job = probe(&machine, "--gpu 0 --reserve 4GB", "");
+    job.must("ctx 0");
+    for (function, step) in
+        [("cuStreamCreate", "stream 0"), ("cuEventCreate", "event 1"), ("cuMemHostAlloc", "pinned 2 1")]
+    {
+        machine.inject(&Fault::next(function, 2));
+        job.must(step);
+    }
+    machine.inject(&Fault::next("cuStreamCreate", 999));
+    assert!(job.ask("stream 3").starts_with("error 999"), "another failure is the driver's word");
 }
