@@ -100,8 +100,8 @@ pub enum Need {
     About(u64),
 }
 
-/// How long to look for the answer without sleeping, once way is being given.
-const EAGER_MILLISECONDS: i64 = 5;
+/// How many microseconds to look for the answer without sleeping, once way is being given. The holder may have been stopped.
+const EAGER: i64 = 5000;
 
 /// How many times in a row others may be faster before the driver's word counts: each time they keep what was freed.
 const LOST_RACES: u32 = 16;
@@ -118,8 +118,9 @@ impl Turn {
     /// of memory, or until the holder has nothing left or others are faster again and again. Gives the last status; out of
     /// memory also if nothing was tried.
     ///
-    /// There is no try without way given: one that fails takes a real driver ten milliseconds, and holds the holder up.
-    pub fn insist(&mut self, gpu: Uuid, need: Need, mut call: impl FnMut() -> Status) -> Status {
+    /// Where a refusal takes no time, `eager` goes on trying while way is given. Else there is no try before: one that fails
+    /// would hold the holder up, and still be under way when others take what was freed.
+    pub fn insist(&mut self, gpu: Uuid, need: Need, eager: bool, mut call: impl FnMut() -> Status) -> Status {
         self.0 = Socket::connect(&config().socket, PATIENCE_SECONDS);
         let Some(socket) = &self.0 else { return OUT_OF_MEMORY };
         let (size, is_guess, most) = match need {
@@ -132,10 +133,12 @@ impl Turn {
                 // Out of step with whoever was faster.
                 system::sleep(i64::from(lost.min(4)));
             }
-            if !is_given_way(socket, &request) {
-                break;
-            }
-            let status = call();
+            let mut tried = || eager.then(&mut call).filter(|status| *status != OUT_OF_MEMORY);
+            let status = match give_way(socket, &request, &mut tried) {
+                Way::Taken(status) => status,
+                Way::Clear => call(),
+                Way::Blocked => break,
+            };
             if status != OUT_OF_MEMORY {
                 return status;
             }
@@ -144,32 +147,44 @@ impl Turn {
     }
 }
 
-/// Asks once. Says whether way was given, as soon as it was: what is freed is up for grabs, and others are quick.
-fn is_given_way(socket: &Socket, request: &Request) -> bool {
+/// What asking for way came to.
+enum Way {
+    /// It was given: a try may succeed.
+    Clear,
+    /// There is none, or nobody to give it.
+    Blocked,
+    /// A try succeeded meanwhile, or failed for another reason.
+    Taken(Status),
+}
+
+/// Asks once, and tells as soon as way is given: what is freed is up for grabs, and others are quick. Until then `tried` may
+/// try as well.
+fn give_way(socket: &Socket, request: &Request, tried: &mut dyn FnMut() -> Option<Status>) -> Way {
     let mut answer = Answer { yes: PATIENT, ..Answer::default() };
     if !socket.send(request) {
-        return false;
+        return Way::Blocked;
     }
     while answer.yes == PATIENT {
         if socket.receive(&mut answer).is_none() {
-            return false;
+            return Way::Blocked;
         }
     }
-    if answer.yes != BEGINS {
-        return answer.yes != 0;
+    if answer.yes == BEGINS {
+        socket.send(&Request { kind: READY, ..*request });
     }
-    socket.send(&Request { kind: READY, ..*request });
     let begun = system::now();
     while matches!(answer.yes, PATIENT | BEGINS) {
-        let is_eager = system::now() - begun < EAGER_MILLISECONDS;
-        let received = if is_eager {
-            socket.receive_at_once(&mut answer)
+        let received = if system::now() - begun < EAGER {
+            if let Some(status) = tried() {
+                return Way::Taken(status);
+            }
+            socket.receive_at_once(&mut answer).is_ok()
         } else {
-            socket.receive(&mut answer).map(|_| true).ok_or(())
+            socket.receive(&mut answer).is_some()
         };
-        if received.is_err() {
-            return false;
+        if !received {
+            return Way::Blocked;
         }
     }
-    answer.yes != 0
+    if answer.yes == 0 { Way::Blocked } else { Way::Clear }
 }

@@ -91,14 +91,14 @@ pub fn unmap(address: *mut u8, length: usize) {
     unsafe { call(number::MUNMAP, [address as usize, length, 0, 0, 0, 0]) };
 }
 
-/// Milliseconds on a clock that runs steadily.
+/// Microseconds on a clock that runs steadily.
 pub fn now() -> i64 {
     const MONOTONIC: usize = 1;
     let mut time = [0_i64; 2];
     let at = (&raw mut time) as usize;
     // SAFETY: a place for a `timespec`, two words.
     unsafe { call(number::CLOCK_GETTIME, [MONOTONIC, at, 0, 0, 0, 0]) };
-    time[0] * 1000 + time[1] / 1_000_000
+    time[0] * 1_000_000 + time[1] / 1000
 }
 
 /// Sleeps for less than a second, or until a signal.

@@ -14,7 +14,8 @@ use crate::holder::{Need, Turn};
 use crate::hook::Hook;
 use crate::protocol::Uuid;
 use crate::resolve;
-use crate::state::state;
+use crate::state::{State, state};
+use crate::system;
 
 /// All hooks.
 pub fn all() -> impl Iterator<Item = &'static Hook> {
@@ -37,11 +38,18 @@ fn insist(turn: &mut Turn, gpu: impl FnOnce() -> Option<Uuid>, need: Need, mut c
         if status != OUT_OF_MEMORY {
             return status;
         }
-        if let Some(state) = state {
-            state.refused();
-        }
     }
-    let status = gpu().map_or(OUT_OF_MEMORY, |gpu| turn.insist(gpu, need, &mut call));
+    // Only refusals are timed: an allocation that succeeds costs no system call.
+    let timed = || {
+        let begun = system::now();
+        let status = call();
+        if let (OUT_OF_MEMORY, Need::Bytes(_), Some(state)) = (status, need, state) {
+            state.refused(system::now() - begun);
+        }
+        status
+    };
+    let eager = matches!(need, Need::Bytes(_)) && !state.is_some_and(State::refusals_are_slow);
+    let status = gpu().map_or(OUT_OF_MEMORY, |gpu| turn.insist(gpu, need, eager, timed));
     // The last word is the driver's.
     if is_hopeless && status == OUT_OF_MEMORY { call() } else { status }
 }
