@@ -77,6 +77,8 @@ pub const HELLO: u32 = 1;
 pub const NEED: u32 = 2;
 /// Asks for the memory of a GPU as the holder knows it.
 pub const VIEW: u32 = 3;
+/// Answers `BEGINS`: this process is trying now, so what is freed from here on has a taker at once.
+pub const READY: u32 = 4;
 
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -101,7 +103,7 @@ pub struct Welcome {
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub struct Answer {
-    /// 1: to `NEED`, that trying again may help; to `VIEW`, that the numbers below are right. Else 0 or [`PATIENT`].
+    /// 1: to `NEED`, that trying again may help; to `VIEW`, that the numbers below are right. Else 0, or [`PATIENT`] or [`BEGINS`].
     pub yes: u32,
     pub padding: u32,
     pub free: u64,
@@ -113,6 +115,8 @@ pub struct Answer {
 
 /// To `NEED`: there is nothing to report yet but that the holder is alive; the answer is still to come.
 pub const PATIENT: u32 = 2;
+/// To `NEED`: the turn begins. Way is given once the process is `READY`; the answer is still to come.
+pub const BEGINS: u32 = 3;
 
 /// Types that go over the socket as they lie in memory.
 ///

@@ -28,15 +28,11 @@ pub fn for_symbol(symbol: &CStr) -> Option<&'static Hook> {
 
 /// Calls the driver, and again for as long as it is out of memory and the holder gives way. `size` 0: nobody knows.
 fn insist(turn: &mut Turn, gpu: impl FnOnce() -> Option<Uuid>, size: u64, mut call: impl FnMut() -> Status) -> Status {
-    let mut status = call();
-    if status == OUT_OF_MEMORY
-        && let Some(gpu) = gpu()
-    {
-        while status == OUT_OF_MEMORY && turn.need(gpu, size) {
-            status = call();
-        }
+    let status = call();
+    match gpu {
+        gpu if status == OUT_OF_MEMORY => gpu().map_or(status, |gpu| turn.insist(gpu, size, call)),
+        _ => status,
     }
-    status
 }
 
 /// The GPU of the current context.
