@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use crate::control::registry::{FindError, RegistryError};
 use crate::exit::Exit;
-use crate::gpu::{CallError, ComputeMode, Device, DriverError, VISIBLE_DEVICES};
+use crate::gpu::{CallError, ComputeMode, Device, DriverError, SelectError, VISIBLE_DEVICES};
 use crate::holder::HolderError;
 
 /// Why a command ends without having done its job.
@@ -120,6 +120,17 @@ pub fn no_gpu_hint() -> String {
     }
 }
 
+impl From<SelectError> for Failure {
+    fn from(error: SelectError) -> Self {
+        match error {
+            SelectError::NoneVisible(_) => {
+                Self::new(Exit::NoGpu, error).context("no usable driver or GPU").hint(no_gpu_hint())
+            }
+            error => Self::usage(error),
+        }
+    }
+}
+
 impl From<CallError> for Failure {
     fn from(error: CallError) -> Self {
         Self::new(Exit::NoGpu, error)
@@ -170,7 +181,8 @@ impl From<HolderError> for Failure {
 fn gpu_failure(gpu: &Device, source: CallError) -> Failure {
     let ordinal = gpu.ordinal;
     let out_of_memory = source.error.is_out_of_memory();
-    let shut = source.error.is_unavailable().then(|| gpu.compute_mode().ok()).flatten();
+    let is_refused = source.error.is_unavailable() || source.is_of_context() && !out_of_memory;
+    let shut = is_refused.then(|| gpu.compute_mode().ok()).flatten();
     let exit = if out_of_memory { Exit::NotAvailable } else { Exit::NoGpu };
     let is_nvml = source.is_of_nvml();
     let failure = Failure::new(exit, source);

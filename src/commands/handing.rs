@@ -11,7 +11,7 @@ use crate::cli::{self, HandoverMode};
 use crate::commands::failure::Failure;
 use crate::exit::Exit;
 use crate::gpu::Nvml;
-use crate::handover::{Handover, NoLibrary, PRELOAD, Show, Usage};
+use crate::handover::{Handover, Keeper, NoLibrary, PRELOAD, Show, Usage};
 use crate::holder::Holder;
 use crate::job::{Kin, reach};
 use crate::report::summary::{self, Gpu, Summary};
@@ -26,6 +26,7 @@ pub struct Handing {
     /// Whether the holder has contexts, so that NVML must list it.
     has_contexts: bool,
     usage: Vec<Usage>,
+    keeper: Option<Keeper>,
 }
 
 /// A GPU as it was reserved.
@@ -36,17 +37,38 @@ struct Reserved {
 }
 
 impl Handing {
+    /// The keeper of the library, if there is to be one. Comes before everything that starts threads.
+    pub fn post_keeper(mode: HandoverMode) -> Option<Keeper> {
+        match mode {
+            HandoverMode::Auto | HandoverMode::Preload => {
+                Keeper::post().inspect_err(|error| info!(%error, "nobody keeps the library")).ok()
+            }
+            HandoverMode::Nvml | HandoverMode::Off => None,
+        }
+    }
+
     /// Gets everything ready before CMD starts.
     ///
     /// # Errors
     /// What was asked for explicitly cannot be had.
-    pub fn prepare(options: &cli::Run, holder: &Holder, program: &Path) -> Result<Self, Failure> {
+    pub fn prepare(
+        options: &cli::Run,
+        holder: &Holder,
+        program: &Path,
+        keeper: Option<Keeper>,
+    ) -> Result<Self, Failure> {
         let mode = options.handover;
         let failed = |error: io::Error| Failure::new(Exit::RunFailed, error).context("cannot hand memory over");
         let reserved = holder.lanes().iter().map(|lane| lane.reservation()).collect::<Vec<_>>();
         let gpus = holder.reserved_gpus().zip(reserved).map(|((ordinal, uuid), size)| Reserved { ordinal, uuid, size });
-        let mut handing =
-            Self { mode, handover: None, gpus: gpus.collect(), has_contexts: holder.has_contexts(), usage: Vec::new() };
+        let mut handing = Self {
+            mode,
+            handover: None,
+            gpus: gpus.collect(),
+            has_contexts: holder.has_contexts(),
+            usage: Vec::new(),
+            keeper,
+        };
         if mode == HandoverMode::Off {
             return Ok(handing);
         }
@@ -70,7 +92,7 @@ impl Handing {
             cli::View::Capped => Show::Capped,
             cli::View::Raw => Show::Raw,
         };
-        match handover.bring_library(show, holder.job_socket()) {
+        match handover.bring_library(show, holder.job_socket(), self.keeper.as_ref()) {
             Ok(()) => Ok(true),
             Err(error) if self.mode == HandoverMode::Preload => {
                 Err(Failure::new(Exit::RunFailed, error).context("the library cannot go into the command"))
@@ -109,11 +131,7 @@ impl Handing {
     /// CMD runs.
     pub fn begin(&mut self, kin: Kin) {
         let Some(handover) = self.handover.as_mut().filter(|_| self.mode != HandoverMode::Preload) else { return };
-        let begun = match Nvml::open() {
-            Ok(nvml) => handover.audit(nvml, kin, self.has_contexts).map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        if let Err(error) = begun {
+        if let Err(error) = handover.audit(kin, self.has_contexts) {
             info!(%error, "what contexts of the job take goes uncounted");
         }
     }
@@ -125,6 +143,13 @@ impl Handing {
         }
     }
 
+    /// CMD has ended.
+    pub fn job_has_ended(&self) {
+        if let Some(keeper) = &self.keeper {
+            keeper.job_has_ended();
+        }
+    }
+
     /// Writes what the job came to.
     pub fn summarize(&self, command: &str, file: Option<&Path>, as_json: bool) {
         let usage = self.usage.iter().copied().chain(std::iter::repeat(Usage::default()));
@@ -132,7 +157,7 @@ impl Handing {
             ordinal: gpu.ordinal,
             uuid: gpu.uuid.clone(),
             reserved: gpu.size,
-            peak: ByteSize::new(usage.peak),
+            peak: (self.mode != HandoverMode::Off).then(|| ByteSize::new(usage.peak)),
             handed_over: ByteSize::new(usage.handed_over),
             retries: usage.retries,
         });

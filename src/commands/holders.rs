@@ -105,7 +105,7 @@ pub fn unexpected(holder: &Entry, answer: &Answer) -> Failure {
 /// The GPUs that `--gpu` names, of those that CUDA shows here.
 pub fn chosen(values: &[String]) -> Result<Vec<Visible>, Failure> {
     let selectors = selectors(values)?;
-    match visibility()?.select(&selectors).map_err(Failure::usage)? {
+    match visibility()?.select(&selectors)? {
         Selection::These(gpus) => Ok(gpus),
         Selection::Any { .. } => {
             Err(Failure::usage(anyhow::anyhow!("`any` chooses GPUs for a new balloon, not of one")))

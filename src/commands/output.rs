@@ -16,12 +16,16 @@ pub fn look() -> Look {
     let columns = || rustix::termios::tcgetwinsize(&stdout).map_or(0, |size| size.ws_col);
     let columns = is_terminal.then(columns).map(|columns| if columns == 0 { COLUMNS } else { columns });
     let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    let is_dumb = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
     Look {
         columns: columns.map(usize::from),
         glyphs: Glyphs::from_environment(),
-        colour: is_terminal && !is_dumb && !set("NO_COLOR"),
+        colour: is_terminal && !is_dumb() && !set("NO_COLOR"),
     }
+}
+
+/// Whether the terminal shows text and nothing else: no colours, and nothing is written over.
+pub fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb")
 }
 
 /// Writes to standard output. Says whether somebody still reads.

@@ -4,7 +4,8 @@
 use std::time::Instant;
 
 use crate::cli::{Patience, Reservation};
-use crate::commands::failure::{Failure, no_gpu_hint};
+use crate::commands::failure::Failure;
+use crate::commands::talk::shortened;
 use crate::control::name::Name;
 use crate::exit::Exit;
 use crate::gpu::{CallError, ComputeMode, Device, Driver, DriverError, GpuSelector, Kind, Known, Nvml, SelectError};
@@ -40,8 +41,8 @@ pub fn plan(options: &Reservation, command: String) -> Result<Planned, Failure> 
     };
     let plan = Plan {
         name,
-        reason: options.reason.clone(),
-        command,
+        reason: options.reason.clone().map(shortened),
+        command: shortened(command),
         gpus: wanted,
         backing: if options.contextless { Backing::Contextless } else { Backing::Context },
         chunk_size: options.chunk_size,
@@ -151,12 +152,7 @@ fn select(devices: &[Device], selectors: &[GpuSelector]) -> Result<Selection, Fa
 fn refused(selectors: &[GpuSelector], error: SelectError) -> Failure {
     let whole = Nvml::open().ok().and_then(|nvml| nvml.known().ok()).map(|known| visible_devices().apply(&known));
     let error = whole.and_then(|visibility| visibility.select(selectors).err()).unwrap_or(error);
-    match error {
-        SelectError::NoneVisible(_) => {
-            Failure::new(Exit::NoGpu, error).context("no usable driver or GPU").hint(no_gpu_hint())
-        }
-        error => Failure::usage(error),
-    }
+    error.into()
 }
 
 fn no_gpu(known: &Known) -> Failure {

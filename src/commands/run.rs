@@ -42,6 +42,7 @@ impl cli::Run {
     /// Returns only if the command was not started.
     pub fn run(self, quiet: bool) -> Result<ExitCode, Failure> {
         let inherited = Inherited::now();
+        let keeper = Handing::post_keeper(self.handover);
         let signals = Signals::block(Purpose::Run).map_err(|error| Failure::new(Exit::RunFailed, error))?;
         let mut spec = self.spec(inherited);
         let program = spec.look_up().map_err(not_started)?;
@@ -50,7 +51,7 @@ impl cli::Run {
             Err(NotHeld::Failure(failure)) => return Err(failure.of_run()),
             Err(NotHeld::Signal(signal, signals)) => Ended::Signal(signal).leave(*signals),
         };
-        let mut handing = Handing::prepare(&self, &holder, &program).map_err(Failure::of_run)?;
+        let mut handing = Handing::prepare(&self, &holder, &program, keeper).map_err(Failure::of_run)?;
         spec.environment.extend(handing.environment());
         let (ended, signals) = beside(holder, &spec, &mut handing)?;
         if let Some(file) = &self.summary {
@@ -119,7 +120,7 @@ fn beside(mut holder: Holder, spec: &Spec, handing: &mut Handing) -> Result<(End
     handing.begin(Kin { root: job.id(), mark: mark() });
     holder.events.attend(job);
     match holder.hold() {
-        Ok(Cause::Exited) => {}
+        Ok(Cause::Exited) => handing.job_has_ended(),
         Ok(cause) => info!("the reservation ends: {}", talk::because(&cause)),
         Err(error) => warn!(%error, "the reservation ends"),
     }
@@ -130,6 +131,7 @@ fn beside(mut holder: Holder, spec: &Spec, handing: &mut Handing) -> Result<(End
     let ended = job
         .wait(&mut signals)
         .map_err(|error| Failure::new(Exit::RunFailed, error).context("cannot wait for the command"))?;
+    handing.job_has_ended();
     tell_of_those_left(&job);
     Ok((ended, signals))
 }

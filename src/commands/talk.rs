@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 
+use crate::commands::output::is_dumb;
 use crate::commands::waiting_line::WaitingLine;
 use crate::holder::{Cause, Holder, HolderError, Shortfall, Watched};
 use crate::report::progress::ProgressBars;
@@ -31,7 +32,7 @@ pub enum Show {
 /// # Errors
 /// As [`Holder::inflate`].
 pub fn inflate(holder: &mut Holder, show: Show) -> Result<Vec<Shortfall>, HolderError> {
-    if show == Show::Nothing || !io::stderr().is_terminal() {
+    if show == Show::Nothing || !io::stderr().is_terminal() || is_dumb() {
         return holder.inflate(None);
     }
     let mut bars: Option<ProgressBars> = None;
@@ -82,4 +83,29 @@ fn signal_name(signal: i32) -> String {
 /// A command line as one text, for others to read.
 pub fn command_line(words: impl Iterator<Item = OsString>) -> String {
     words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+}
+
+/// How many bytes of a text others are told: a whole description, escaped for JSON, must fit one message of the wire.
+const LONGEST: usize = 4096;
+
+/// The text, cut where it is longer than others are told.
+pub fn shortened(mut text: String) -> String {
+    if text.len() > LONGEST {
+        let end = (0..=LONGEST).rev().find(|&end| text.is_char_boundary(end));
+        text.truncate(end.unwrap_or(0));
+        text.push_str("...");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_is_cut_between_characters() {
+        assert_eq!(shortened("a".repeat(LONGEST)), "a".repeat(LONGEST));
+        let cut = shortened("\u{20ac}".repeat(LONGEST));
+        assert_eq!(cut, "\u{20ac}".repeat(LONGEST / 3) + "...");
+    }
 }

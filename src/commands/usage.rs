@@ -1,10 +1,11 @@
 //! Reading the command line, and refusing it in the same form as every other failure.
 
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::cli::{self, Cli};
 use crate::exit::Exit;
@@ -26,14 +27,27 @@ pub fn parse() -> Result<Cli, ExitCode> {
             Exit::Usage.into()
         }
         _ => {
-            let _ = io::stderr().write_all(in_our_form(&error.render().to_string()).as_bytes());
+            let text = in_our_form(&error.render().to_string(), variable_of(&error).as_deref());
+            let _ = io::stderr().write_all(text.as_bytes());
             if is_run(std::env::args_os()) { Exit::RunFailed } else { Exit::Usage }.into()
         }
     })
 }
 
-/// `error: what` and the paragraphs below it, as `gpu-balloon: what` and hints.
-fn in_our_form(rendered: &str) -> String {
+/// The variable that the refused value of an option stands in, which whoever typed something else may not think of.
+fn variable_of(error: &clap::Error) -> Option<String> {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    let (option, value) = (text(ContextKind::InvalidArg)?, text(ContextKind::InvalidValue)?);
+    let option = option.strip_prefix("--")?.split([' ', '[']).next()?;
+    let variable = format!("GPU_BALLOON_{}", option.replace('-', "_").to_uppercase());
+    std::env::var(&variable).is_ok_and(|set| set == value).then_some(variable)
+}
+
+/// `error: what` and the paragraphs below it, as `gpu-balloon: what` and hints. `variable` is where the value came from.
+fn in_our_form(rendered: &str, variable: Option<&str>) -> String {
     let mut text = String::new();
     for line in rendered.lines().filter(|line| !line.trim().is_empty()) {
         let line = line.trim_start();
@@ -47,6 +61,11 @@ fn in_our_form(rendered: &str) -> String {
         text.push_str(label);
         text.push_str(rest);
         text.push('\n');
+        if label == "gpu-balloon: "
+            && let Some(variable) = variable
+        {
+            let _ = writeln!(text, "hint: that value comes from {variable}");
+        }
     }
     text
 }
@@ -65,7 +84,7 @@ mod tests {
         let rendered = "error: unexpected argument '--foo' found\n\n  tip: to pass it, use '-- --foo'\n\n\
                         Usage: gpu-balloon hold [OPTIONS]\n\nFor more information, try '--help'.\n";
         assert_eq!(
-            in_our_form(rendered),
+            in_our_form(rendered, None),
             "gpu-balloon: unexpected argument '--foo' found\nhint: to pass it, use '-- --foo'\n\
              usage: gpu-balloon hold [OPTIONS]\nhint: `--help` says more\n"
         );

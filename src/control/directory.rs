@@ -154,9 +154,9 @@ impl RuntimeDirectory {
     }
 }
 
-/// `$TMPDIR`, unless it would mean another place in every directory.
+/// `$TMPDIR`, unless it would mean another place in every directory, or none at all.
 fn temporary() -> PathBuf {
-    Some(std::env::temp_dir()).filter(|path| path.is_absolute()).unwrap_or_else(|| "/tmp".into())
+    Some(std::env::temp_dir()).filter(|path| path.is_absolute() && path.is_dir()).unwrap_or_else(|| "/tmp".into())
 }
 
 /// Paths and names in a directory; none if it cannot be read.

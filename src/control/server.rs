@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
-use rustix::event::PollFlags;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::control::directory::RuntimeDirectory;
 use crate::control::wire::{Answer, Envelope, MAX_MESSAGE, Request, VERSION};
@@ -174,6 +174,8 @@ impl Connection {
                 Line::Partial => Turn::Keep,
                 Line::Closed => Turn::Close,
                 Line::Complete => match read_request(text) {
+                    // Whoever asked has told its user by now that nothing has changed. A release is still what was wanted.
+                    Ok(Request::Resize { .. }) if has_hung_up(&self.stream) => Turn::Close,
                     Ok(request) => {
                         self.state = State::Waiting;
                         Turn::Asked(request)
@@ -203,6 +205,12 @@ impl Connection {
         text.push(b'\n');
         self.state = State::Answering { text, sent: 0, until: Instant::now() + PATIENCE };
     }
+}
+
+/// Whether the peer is gone, and has not only said all that it had to say.
+fn has_hung_up(stream: &UnixStream) -> bool {
+    let mut polled = [PollFd::new(stream, PollFlags::empty())];
+    poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok() && polled[0].revents().contains(PollFlags::HUP)
 }
 
 enum Line {

@@ -8,9 +8,11 @@ mod uuid;
 mod visible;
 
 pub use contextless::Contextless;
+#[cfg(test)]
+pub use cuda::CudaError;
 pub use cuda::{
-    CallError, Chunk, ComputeMode, Context, CudaError, Device, Driver, DriverError, GRANULARITY, Handle,
-    order_at_start, order_by_pci_bus,
+    CallError, Chunk, ComputeMode, Context, Device, Driver, DriverError, GRANULARITY, Handle, order_at_start,
+    order_by_pci_bus,
 };
 pub use nvml::{GpuProcess, MemoryUse, Nvml, NvmlError};
 pub use select::{GpuSelector, SelectError, Selection};

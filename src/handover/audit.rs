@@ -31,8 +31,19 @@ pub struct Subjects {
     pub lists_us: bool,
 }
 
-/// Looks at NVML until the sender of `news` is gone.
-pub fn keep(nvml: &Nvml, subjects: &Subjects, ledger: &Arc<Mutex<Ledger>>, news: &Receiver<()>) {
+/// Looks at NVML until nobody is left to send `news`. A short job without CUDA ends before NVML is even loaded, which takes
+/// longer than such a job.
+pub fn keep(subjects: &Subjects, ledger: &Arc<Mutex<Ledger>>, news: &Receiver<()>) {
+    if !subjects.all_are_strangers && news.recv_timeout(CALM) == Err(RecvTimeoutError::Disconnected) {
+        return;
+    }
+    match Nvml::open() {
+        Ok(nvml) => look_again_and_again(&nvml, subjects, ledger, news),
+        Err(error) => tracing::info!(%error, "what contexts of the job take goes uncounted"),
+    }
+}
+
+fn look_again_and_again(nvml: &Nvml, subjects: &Subjects, ledger: &Arc<Mutex<Ledger>>, news: &Receiver<()>) {
     let gpus: Vec<GpuUuid> = locked(ledger).gpus().collect();
     let mut audits: Vec<Audit> = gpus.iter().map(|gpu| Audit::new(*gpu)).collect();
     let mut looks = 0;

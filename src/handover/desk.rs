@@ -21,10 +21,10 @@ use rustix::net::{
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::audit::News;
-use super::lane::{View, Yielded};
+use super::lane::{Need, View, Yielded};
 use super::ledger::Ledger;
 use super::page::Shared;
-use super::protocol::{Answer, HELLO, MAX_GPUS, NEED, PATIENT, Packet, Request, VIEW, Welcome};
+use super::protocol::{Answer, BEGINS, HELLO, MAX_GPUS, NEED, PATIENT, Packet, READY, Request, VIEW, Welcome};
 use crate::gpu::GpuUuid;
 use crate::units::ByteSize;
 
@@ -42,8 +42,8 @@ struct Connection {
     id: Id,
     socket: Arc<OwnedFd>,
     pid: u32,
-    /// What it needs, and on which GPU, if it does.
-    waits: Option<(Request, usize)>,
+    /// What it needs and has not been given way to yet.
+    needs: Option<Need>,
 }
 
 /// Whose turn it is on a GPU, until when, and who comes after.
@@ -133,7 +133,7 @@ impl Desk {
             let is_ours = peer.uid() == user.as_raw() || peer.uid() == 0;
             if let (true, Ok(pid @ 1..)) = (is_ours, u32::try_from(peer.pid())) {
                 self.next += 1;
-                self.connections.push(Connection { id: self.next, socket: Arc::new(socket), pid, waits: None });
+                self.connections.push(Connection { id: self.next, socket: Arc::new(socket), pid, needs: None });
             }
         }
     }
@@ -165,6 +165,7 @@ impl Desk {
         match (request.kind, gpu) {
             (HELLO, _) => self.welcome(id),
             (NEED, Some(gpu)) => self.queue(id, request, gpu),
+            (READY, Some(gpu)) => self.give_way(id, gpu),
             (VIEW, Some(gpu)) => self.tell_memory(id, gpu),
             _ => {
                 if let Some(connection) = self.connection(id) {
@@ -215,19 +216,30 @@ impl Desk {
 
     fn queue(&mut self, id: Id, request: Request, gpu: usize) {
         let Some(connection) = self.connection(id) else { return };
-        connection.waits = Some((request, gpu));
+        let size = ByteSize::new(request.size);
+        connection.needs = Some(if request.is_guess == 0 { Need::Bytes(size) } else { Need::About(size) });
         match &mut self.turns[gpu].current {
             Some((current, until)) if *current == id => {
                 *until = Instant::now() + TURN;
-                self.give_way(id);
+                self.begin(id);
             }
             _ => self.turns[gpu].queue.push_back(id),
         }
     }
 
-    fn give_way(&mut self, id: Id) {
+    /// The turn begins; nothing is freed before its owner is there to take it.
+    fn begin(&self, id: Id) {
+        if let Some(connection) = self.connections.iter().find(|connection| connection.id == id) {
+            send(&connection.socket, &Answer { yes: BEGINS, ..Answer::default() });
+        }
+    }
+
+    fn give_way(&mut self, id: Id, gpu: usize) {
+        if self.turns[gpu].current.is_none_or(|(current, _)| current != id) {
+            return;
+        }
         let Some(connection) = self.connection(id) else { return };
-        let Some((request, gpu)) = connection.waits else { return };
+        let Some(need) = connection.needs.take() else { return };
         let reply = Reply::new(&connection.socket);
         let ledger = locked(&self.ledger);
         let retries = ledger.retries(gpu);
@@ -236,7 +248,7 @@ impl Desk {
             retries.fetch_add(is_worth_a_try.into(), Relaxed);
             reply.give(Answer { yes: is_worth_a_try.into(), ..Answer::default() });
         };
-        ledger.lane(gpu).give_way(ByteSize::new(request.size), Box::new(yielded));
+        ledger.lane(gpu).give_way(need, Box::new(yielded));
     }
 
     /// Whoever is next gets the turn where it is nobody's.
@@ -246,7 +258,7 @@ impl Desk {
                 && let Some(id) = self.turns[gpu].queue.pop_front()
             {
                 self.turns[gpu].current = Some((id, Instant::now() + TURN));
-                self.give_way(id);
+                self.begin(id);
             }
         }
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use super::lane::{JobUse, Lane};
 use super::page::Shared;
-use super::protocol::MAX_SLOTS;
+use super::protocol::{MAX_GPUS, MAX_SLOTS, Slot};
 use crate::gpu::GpuUuid;
 use crate::units::ByteSize;
 
@@ -77,7 +77,7 @@ impl Ledger {
         };
         let mut ledger = Self {
             shared,
-            accounts: lanes.into_iter().map(account).collect(),
+            accounts: lanes.into_iter().take(MAX_GPUS).map(account).collect(),
             members: vec![None; MAX_SLOTS],
             headroom_for_strangers: ByteSize::ZERO,
             expects_strangers: false,
@@ -159,9 +159,12 @@ impl Ledger {
 
     /// What each process counts on a GPU.
     pub fn counts(&self, number: usize) -> BTreeMap<u32, u64> {
-        let slots = &self.shared.page().slots;
-        let members = self.members.iter().zip(slots).filter_map(|(member, slot)| Some(((*member)?, slot)));
-        members.map(|(pid, slot)| (pid, positive(slot.used[number].load(Relaxed)))).collect()
+        self.slots().map(|(pid, slot)| (pid, positive(slot.used[number].load(Relaxed)))).collect()
+    }
+
+    /// The slots that processes have. The others are not looked at, and so take no memory.
+    fn slots(&self) -> impl Iterator<Item = (u32, &Slot)> {
+        self.members.iter().zip(&self.shared.page().slots).filter_map(|(member, slot)| Some(((*member)?, slot)))
     }
 
     /// Reads the counts and tells the workers what has changed.
@@ -198,16 +201,15 @@ impl Ledger {
 
     /// What the job holds of a GPU, read now.
     fn job(&mut self, number: usize) -> JobUse {
-        let page = self.shared.page();
         let chunk = self.accounts[number].lane.chunk_size().bytes().max(1);
-        let news = &page.gpus[number];
+        let news = &self.shared.page().gpus[number];
         news.step.store(chunk.cast_signed(), Relaxed);
         // First the news, then the counts that they are about: what comes in between is news again.
         let highest = positive(news.highest.swap(0, Relaxed));
         news.unread.swap(0, Acquire);
         news.rung.store(0, Relaxed);
-        let counted =
-            page.slots.iter().fold(0, |sum: u64, slot| sum.saturating_add(positive(slot.used[number].load(Relaxed))));
+        let counts = self.slots().map(|(_, slot)| positive(slot.used[number].load(Relaxed)));
+        let counted = counts.fold(0, u64::saturating_add);
         let has_members = self.members().next().is_some();
         let account = &mut self.accounts[number];
         let beyond = account.beyond.values().fold(account.strangers, |sum, bytes| sum.saturating_add(*bytes));

@@ -1,5 +1,5 @@
 //! The library for the job, as a file that exists in memory only: nothing to install, to lose or to replace, and no mount
-//! option forbids it. The job's programs load it by way of this process's descriptor.
+//! option forbids it. The job's programs load it by way of a descriptor of the [`Keeper`]'s.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -10,6 +10,7 @@ use std::path::Path;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
 
+use super::keeper::Keeper;
 use super::protocol::{Config, MAGIC, PATH};
 
 /// Made by `build.rs` out of `preload/`.
@@ -20,15 +21,18 @@ pub const VARIABLE: &str = "LD_PRELOAD";
 
 /// The library with its instructions, ready to be loaded.
 pub struct Library {
-    file: OwnedFd,
+    /// By which the job's processes reach it.
+    path: String,
+    /// Where no keeper has it.
+    _file: OwnedFd,
 }
 
 impl Library {
-    /// Puts the library into memory, told to show memory as `view` says and to ask at `socket`.
+    /// Puts the library into memory, told to show memory as `view` says and to ask at `socket`, and gives it to the keeper.
     ///
     /// # Errors
     /// The system has no memory for it, or forbids to run it.
-    pub fn new(view: u32, socket: &Path) -> io::Result<Self> {
+    pub fn new(view: u32, socket: &Path, keeper: Option<&Keeper>) -> io::Result<Self> {
         let image = instructed(view, socket)?;
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         // Kernels before 6.3 do not know the flag, and need none.
@@ -39,40 +43,40 @@ impl Library {
         let mut file = File::from(file);
         file.write_all(&image)?;
         fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
-        let library = Self { file: file.into() };
-        library.try_to_load()?;
-        Ok(library)
+        let file = OwnedFd::from(file);
+        let path = match keeper.map(|keeper| keeper.keep(file.as_fd())) {
+            Some(Ok(path)) => path,
+            _ => format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()),
+        };
+        try_to_load(&path)?;
+        Ok(Self { path, _file: file })
     }
 
     /// The value of [`VARIABLE`] for the job: this library, and behind it what the caller has there.
     pub fn preload(&self, callers: Option<&OsStr>) -> OsString {
-        let mut value = OsString::from(self.path());
+        let mut value = OsString::from(&self.path);
         if let Some(callers) = callers.filter(|callers| !callers.is_empty()) {
             value.push(":");
             value.push(callers);
         }
         value
     }
+}
 
-    fn path(&self) -> String {
-        format!("/proc/{}/fd/{}", std::process::id(), self.file.as_fd().as_raw_fd())
+/// Maps a piece as the dynamic linker would. What forbids that (a security module, `/proc` not being there) would make it
+/// complain on the standard error of each program of the job.
+#[expect(unsafe_code, reason = "mmap(2)")]
+fn try_to_load(path: &str) -> io::Result<()> {
+    let file = File::open(path)?;
+    let protection = libc::PROT_READ | libc::PROT_EXEC;
+    // SAFETY: a new mapping anywhere, of a file that cannot change.
+    let piece = unsafe { libc::mmap(std::ptr::null_mut(), 1, protection, libc::MAP_PRIVATE, file.as_raw_fd(), 0) };
+    if piece == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
     }
-
-    /// Maps a piece as the dynamic linker would. What forbids that (a security module, `/proc` not being there) would make
-    /// it complain on the standard error of each program of the job.
-    #[expect(unsafe_code, reason = "mmap(2)")]
-    fn try_to_load(&self) -> io::Result<()> {
-        let file = File::open(self.path())?;
-        let protection = libc::PROT_READ | libc::PROT_EXEC;
-        // SAFETY: a new mapping anywhere, of a file that cannot change.
-        let piece = unsafe { libc::mmap(std::ptr::null_mut(), 1, protection, libc::MAP_PRIVATE, file.as_raw_fd(), 0) };
-        if piece == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the mapping just made, which nobody uses.
-        unsafe { libc::munmap(piece, 1) };
-        Ok(())
-    }
+    // SAFETY: the mapping just made, which nobody uses.
+    unsafe { libc::munmap(piece, 1) };
+    Ok(())
 }
 
 /// The image with its [`Config`] filled in.
@@ -112,13 +116,16 @@ mod tests {
 
     #[test]
     fn the_library_loads() {
-        let library = Library::new(1, Path::new("/nowhere")).unwrap();
-        assert_eq!(library.preload(None), OsString::from(library.path()));
-        assert_eq!(library.preload(Some(OsStr::new("a.so b.so"))), OsString::from(library.path() + ":a.so b.so"));
+        let library = Library::new(1, Path::new("/nowhere"), None).unwrap();
+        assert_eq!(library.preload(None), OsString::from(&library.path));
+        assert_eq!(
+            library.preload(Some(OsStr::new("a.so b.so"))),
+            OsString::from(format!("{}:a.so b.so", library.path))
+        );
     }
 
     #[test]
     fn a_path_that_does_not_fit_is_refused() {
-        assert!(Library::new(1, Path::new(&"x".repeat(PATH))).is_err());
+        assert!(Library::new(1, Path::new(&"x".repeat(PATH)), None).is_err());
     }
 }

@@ -2,9 +2,22 @@
 //!
 //! The processes count what they allocate on a page that they share with the holder; a thread hears of changes. What needs
 //! an answer goes over a socket, at which another thread sits. A third looks at NVML for what the library cannot count.
+//!
+//! What it cannot do:
+//! - On a full GPU memory is free for an instant before the job has it. Who spins on the driver gets a part of it; then the
+//!   job needs more from the balloon, and so the reservation shrinks. Only memory that is never freed in between could
+//!   prevent that: a balloon of `cuMemCreate` memory, exported as descriptors and mapped by the library into the job in
+//!   place of an allocation of its own.
+//! - What the job frees is anybody's until the balloon has it back; below a chunk, until something else happens.
+//! - Where the library does not get (static and setuid programs, `RTLD_DEEPBIND`, `dlmopen`, a cleared `LD_PRELOAD`, another
+//!   pid namespace) the balloon follows NVML: 50 ms late, and on a full GPU a job can take at once no more than a context
+//!   and a chunk.
+//! - Where NVML lists other pids than ours, or no memory by process, contexts and code go uncounted.
+//! - A program that is linked against a sanitizer which insists on being the first library refuses to start.
 
 mod audit;
 mod desk;
+mod keeper;
 mod lane;
 mod ledger;
 mod library;
@@ -33,7 +46,8 @@ use crate::job::Kin;
 use crate::units::ByteSize;
 use audit::{News, Subjects};
 use desk::{Desk, locked};
-pub use lane::{JobUse, Lane, Reply, View, Yielded};
+pub use keeper::Keeper;
+pub use lane::{JobUse, Lane, Need, Reply, View, Yielded};
 use ledger::Ledger;
 pub use ledger::Usage;
 use library::Library;
@@ -100,14 +114,19 @@ impl Handover {
     ///
     /// # Errors
     /// The library cannot go into the job; the rest works without.
-    pub fn bring_library(&mut self, show: Show, socket: Option<(PathBuf, PathBuf)>) -> Result<(), NoLibrary> {
+    pub fn bring_library(
+        &mut self,
+        show: Show,
+        socket: Option<(PathBuf, PathBuf)>,
+        keeper: Option<&Keeper>,
+    ) -> Result<(), NoLibrary> {
         let (own, others) = socket.ok_or(NoLibrary::NoSocket)?;
         let view = match show {
             Show::Raw => protocol::VIEW_RAW,
             Show::Shared => protocol::VIEW_SHARED,
             Show::Capped => protocol::VIEW_CAPPED,
         };
-        let library = Library::new(view, &others).map_err(NoLibrary::Forbidden)?;
+        let library = Library::new(view, &others, keeper).map_err(NoLibrary::Forbidden)?;
         self.listen(&own).map_err(NoLibrary::Deaf)?;
         self.library = Some(library);
         Ok(())
@@ -151,11 +170,11 @@ impl Handover {
     ///
     /// # Errors
     /// The system has no room for another thread.
-    pub fn audit(&mut self, nvml: Nvml, kin: Kin, lists_us: bool) -> io::Result<()> {
+    pub fn audit(&mut self, kin: Kin, lists_us: bool) -> io::Result<()> {
         let Some(news) = self.audit.take() else { return Ok(()) };
         let ledger = Arc::clone(&self.ledger);
         let subjects = Subjects { kin, all_are_strangers: self.library.is_none(), lists_us };
-        let keep = move || audit::keep(&nvml, &subjects, &ledger, &news);
+        let keep = move || audit::keep(&subjects, &ledger, &news);
         self.threads.push(std::thread::Builder::new().name("audit".to_owned()).spawn(keep)?);
         Ok(())
     }

@@ -46,7 +46,7 @@ impl Holder {
                 size => ByteSize::new(size).bytes(),
             },
             overhead_bytes: None,
-            handed_over_bytes: job,
+            handed_over_bytes: job.min(target),
         }
     }
 }

@@ -75,11 +75,6 @@ impl Events {
         }
     }
 
-    /// Takes no further requests: the socket is closed, which the directory entry's removal follows.
-    pub fn close_server(&mut self) {
-        self.server = None;
-    }
-
     /// Waits for the next event, or for `deadline`.
     ///
     /// # Errors

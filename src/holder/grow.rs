@@ -11,7 +11,7 @@ use crate::holder::inflate::{Watch, target};
 use crate::holder::plan::{Gpus, HolderError, Shortfall};
 use crate::holder::seat::Seat;
 use crate::holder::worker::{GIVEN_TO_NOBODY, OnShort, Order};
-use crate::line::policy::{EVERYTHING, Grant, Request, Want};
+use crate::line::policy::{EVERYTHING, Free, Grant, Request, Want};
 use crate::units::ByteSize;
 
 impl Holder {
@@ -30,7 +30,7 @@ impl Holder {
                 self.ask_for_the_rest();
             } else if until.is_some_and(|until| until <= now) {
                 return self.stop_growing();
-            } else {
+            } else if !self.give_back_what_is_owed(now)? {
                 self.await_change(now, until)?;
             }
         }
@@ -157,6 +157,21 @@ impl Holder {
     /// What the context on a GPU is known to cost.
     fn context(&self, gpu: GpuUuid) -> ByteSize {
         self.in_line.as_ref().map_or(ByteSize::ZERO, |in_line| in_line.context(gpu))
+    }
+
+    /// Gives back where others ahead in line lack what this holder has: someone outside the line took what was kept for
+    /// them. Says whether that was so.
+    fn give_back_what_is_owed(&mut self, now: Instant) -> Result<bool, HolderError> {
+        let held: Free = self.seats.iter().map(|seat| (seat.uuid(), seat.held())).collect();
+        let owed = self.in_line.as_mut().map(|in_line| in_line.owed(&held, now)).unwrap_or_default();
+        let seats: Vec<usize> = (0..self.seats.len()).filter(|&at| owed.contains(&self.seats[at].uuid())).collect();
+        if seats.is_empty() {
+            return Ok(false);
+        }
+        let (released, ended) = self.free_seats(&seats, Seat::dismiss)?;
+        tracing::info!(freed = %released.freed, "given back to others ahead in line");
+        self.ask_for_the_rest();
+        ended.map_or(Ok(true), Err)
     }
 
     /// The time is over: everything is given back, or what is there is kept.

@@ -26,6 +26,9 @@ const SOON: Duration = Duration::from_millis(100);
 /// How often the line is looked at without news of it.
 const UNANNOUNCED: Duration = Duration::from_secs(1);
 
+/// How long what is owed to others ahead is kept: the figures may be of different instants.
+const OWED: Duration = Duration::from_secs(2);
+
 /// No context costs more. What seems to was taken by someone else meanwhile.
 const DEAREST_CONTEXT: ByteSize = ByteSize::new(1 << 30);
 
@@ -38,6 +41,8 @@ pub(super) struct InLine {
     /// What a context costs on a GPU, where an attempt has shown it.
     contexts: BTreeMap<GpuUuid, ByteSize>,
     tried: Option<Tried>,
+    /// Since when a holder that grows has had what others ahead lack.
+    owing: Option<Instant>,
     /// When the line was last looked at; `None` after news of it.
     line_seen: Option<Instant>,
     /// What others that stand still were granted, which is not for taking though it is free.
@@ -64,6 +69,7 @@ impl InLine {
             blindness: None,
             contexts,
             tried: None,
+            owing: None,
             line_seen: None,
             spoken_for: false,
         }
@@ -138,7 +144,8 @@ impl InLine {
             return (Verdict::Wait, false);
         }
         // The line first: who leaves it before the memory is looked at has allocated already, and counts as claiming still.
-        if self.line_seen.is_none_or(|seen| now.saturating_duration_since(seen) >= UNANNOUNCED) {
+        let is_old = self.line_seen.is_none_or(|seen| now.saturating_duration_since(seen) >= UNANNOUNCED);
+        if is_old || !self.turn.is_current() {
             self.turn.look(self.sight.as_ref().map(Sight::free), now);
             self.line_seen = Some(now);
         }
@@ -217,6 +224,17 @@ impl InLine {
     /// The last attempt brought something: the next one need not wait.
     pub fn forget_attempt(&mut self) {
         self.tried = None;
+    }
+
+    /// The GPUs on which a holder that grows has had for long what others ahead of it lack.
+    pub fn owed(&mut self, held: &Free, now: Instant) -> Vec<GpuUuid> {
+        let free = self.sight.as_ref().map(Sight::free);
+        let owed = free.map(|free| self.turn.owed(held, free, now)).unwrap_or_default();
+        self.owing = if owed.is_empty() { None } else { self.owing.or(Some(now)) };
+        match self.owing {
+            Some(since) if now.saturating_duration_since(since) >= OWED => owed,
+            _ => Vec::new(),
+        }
     }
 
     /// What a context on a GPU is known to cost.

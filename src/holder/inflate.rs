@@ -33,11 +33,12 @@ impl Holder {
             Some(Manner::AllAtOnce) | None => self.take(&mut watch),
         };
         match outcome {
-            Ok(shortfalls) => {
+            Ok(mut shortfalls) => {
                 self.leave_line();
                 for seat in &self.seats {
                     tracing::info!(gpu = seat.ordinal(), held = %seat.held(), "inflated");
                 }
+                shortfalls.sort_by_key(|short| self.seats.iter().position(|seat| seat.uuid() == short.uuid));
                 self.state = State::Holding;
                 self.ends = self.plan.timeout.and_then(|timeout| {
                     Some((Instant::now().checked_add(timeout)?, SystemTime::now().checked_add(timeout)?))

@@ -126,6 +126,9 @@ pub enum HolderError {
 }
 
 fn list(shortfalls: &[Shortfall]) -> String {
+    if shortfalls.is_empty() {
+        return "nobody tells how much is free".to_owned();
+    }
     shortfalls.iter().map(Shortfall::to_string).collect::<Vec<_>>().join("; ")
 }
 

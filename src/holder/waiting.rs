@@ -46,7 +46,6 @@ impl Holder {
             Some(_) => Stage::Waiting,
         };
         self.in_line = Some(InLine::join(directory, self.name.as_str(), stage, &self.plan));
-        self.events.wakes = Some(Wakes::new(directory));
     }
 
     /// Leaves the line, and tells those behind by that.
@@ -129,6 +128,12 @@ impl Holder {
 
     /// Sleeps until something happens that may have freed memory, or until it is time to look again.
     pub(super) fn await_change(&mut self, now: Instant, until: Option<Instant>) -> Result<(), HolderError> {
+        if self.events.wakes.is_none() {
+            // Most holders never wait, and a watch costs them milliseconds. What changed before it is seen by another look.
+            self.events.wakes = Some(Wakes::new(self.registered.as_ref().map(Registered::directory)));
+            self.look_around();
+            return Ok(());
+        }
         let Some(in_line) = &self.in_line else { return Ok(()) };
         let next = in_line.next_look(now);
         match self.next(Some(until.map_or(next, |until| until.min(next))))? {

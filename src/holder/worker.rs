@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::balloon::{Balloon, Space, Step};
 use crate::gpu::{CallError, Context, Contextless, Device, GpuUuid, Memory};
-use crate::handover::{JobUse, Reply, View, Yielded};
+use crate::handover::{JobUse, Need, Reply, View, Yielded};
 use crate::holder::following::Following;
 use crate::holder::lag;
 use crate::holder::reports::Reports;
@@ -25,9 +25,9 @@ pub enum Order {
     Undo,
     /// What the job's processes hold; the balloon follows.
     JobHolds(JobUse),
-    /// The driver refused the job `size` bytes (zero: nobody knows how many): free as little as makes room for them. What
-    /// is freed is the job's until [`Order::Settled`].
-    GiveWay { size: ByteSize, reply: Reply<Yielded> },
+    /// The driver refused the job this: free as little as makes room for it. What is freed is the job's until
+    /// [`Order::Settled`].
+    GiveWay { need: Need, reply: Reply<Yielded> },
     /// The job has allocated what way was given to, or has given up.
     Settled(JobUse),
     /// Tell the memory and the balloon in one transaction.
@@ -275,7 +275,7 @@ impl<S: Space> Bench<'_, S> {
                 self.report(Report::Held);
             }
             Order::JobHolds(job) => self.follow_job(job),
-            Order::GiveWay { size, reply } => self.give_way(size, reply),
+            Order::GiveWay { need, reply } => self.give_way(need, reply),
             Order::Settled(job) => self.settle(job),
             Order::View { reply } => {
                 let view = self.balloon.memory().ok().map(|memory| View {

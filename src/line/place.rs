@@ -76,19 +76,28 @@ impl Place {
         Ok(())
     }
 
-    /// Changes the ticket as `decide` says in view of the others, while nobody else decides. Returns what it said along with
-    /// the change, or `None` if there was none.
+    /// How often anything was granted in the line so far.
+    ///
+    /// # Errors
+    /// The turnstile cannot be read.
+    pub fn granted(&self) -> io::Result<u64> {
+        Turnstile::granted_at(&self.line.path(TURNSTILE))
+    }
+
+    /// Changes the ticket as `decide` says in view of the others and of how often something was granted, while nobody else
+    /// decides. The change is counted as a grant. Returns what it said along with it, or `None` if there was none.
     ///
     /// # Errors
     /// The line cannot be read or written.
     pub fn amend_alone<T, C: FnOnce(&mut Ticket)>(
         &mut self,
-        decide: impl FnOnce(&Ticket, &[Standing]) -> Option<(T, C)>,
+        decide: impl FnOnce(&Ticket, &[Standing], u64) -> Option<(T, C)>,
     ) -> io::Result<Option<T>> {
-        let turnstile = Turnstile::enter(self.line.path(TURNSTILE))?;
+        let mut turnstile = Turnstile::enter(self.line.path(TURNSTILE))?;
         let others = self.others()?;
-        let Some((said, change)) = decide(self.ticket(), &others) else { return Ok(None) };
+        let Some((said, change)) = decide(self.ticket(), &others, turnstile.granted()) else { return Ok(None) };
         let before = self.ticket().clone();
+        turnstile.grant()?;
         self.amend(change)?;
         if turnstile.is_current() {
             return Ok(Some(said));

@@ -8,8 +8,9 @@
 //!   because the one that is left alone could be the one that comes free.
 //!
 //! A ticket that grows takes what there is piece by piece, under the same rules: whatever comes free on a GPU goes to the
-//! first in line there. So what a ticket waits for is never held by one behind it that waits in turn, and no circle can
-//! close. A holder that does not wait passes those who do, since it takes what is free now or fails; it respects claims,
+//! first in line there. So what a ticket waits for is not held by one behind it that waits in turn, and no circle can
+//! close. Where someone outside the line takes memory that was kept for one ahead, the one behind gives back ([`owed`]).
+//! A holder that does not wait passes those who do, since it takes what is free now or fails; it respects claims,
 //! and those of its own kind before it.
 //!
 //! A share is resolved against what is free, which is exact only while nobody else is taking, and may be all of it: it goes
@@ -66,6 +67,9 @@ pub enum Stage {
     Growing,
     /// Has been granted everything; its claims say where.
     Admitted,
+    /// Could take, and does not: stopped, most likely. Others pass it; a growing one only with all that it lacks, since with
+    /// a piece it could come to wait for the other, and the other for it.
+    Still,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,6 +159,19 @@ impl Ticket {
         }
     }
 
+    /// What it cannot do without on a GPU, if it takes there.
+    fn least_on(&self, gpu: GpuUuid) -> ByteSize {
+        match &self.request {
+            Request::These(wants) => {
+                total(wants.iter().filter(|(wanted, _)| *wanted == gpu).map(|(_, want)| want.least()))
+            }
+            Request::Any(among) => {
+                let wants = among.iter().filter(|(wanted, _)| *wanted == gpu).flat_map(|(_, wants)| wants);
+                wants.map(|want| want.least()).max().unwrap_or_default()
+            }
+        }
+    }
+
     /// What it claims on a GPU.
     pub fn claim_on(&self, gpu: GpuUuid) -> ByteSize {
         total(self.claims.iter().filter(|(claimed, _)| *claimed == gpu).map(|(_, size)| *size))
@@ -188,16 +205,30 @@ pub fn at_worst(earlier: &[Ticket], later: &[Ticket]) -> Vec<Ticket> {
     tickets
 }
 
+/// The GPUs on which ticket `own`, which grows, holds what others ahead of it in line lack. In order they would have taken
+/// it first; if it kept it, each would wait for the other.
+pub fn owed(tickets: &[Ticket], own: u64, held: &Free, free: &Free) -> Vec<GpuUuid> {
+    let is_owed = |gpu: GpuUuid| {
+        let ahead = tickets.iter().filter(|ticket| ticket.number < own && ticket.is_in_line());
+        let lacking = total(ahead.map(|ticket| ticket.least_on(gpu)));
+        let claimed = total(tickets.iter().map(|ticket| ticket.claim_on(gpu)));
+        free.get(&gpu).is_some_and(|free| !lacking.is_zero() && lacking.saturating_add(claimed) > *free)
+    };
+    held.iter().filter(|(gpu, size)| !size.is_zero() && is_owed(**gpu)).map(|(gpu, _)| *gpu).collect()
+}
+
 /// What each ticket may take now, by its number. `tickets` in order.
 ///
 /// The grants hold for all at once: together they fit into what is free.
 pub fn decide(tickets: &[Ticket], free: &Free) -> BTreeMap<u64, Grant> {
     let mut ledger = Ledger::new(tickets, free);
     let mut grants = BTreeMap::new();
-    for ticket in tickets.iter().filter(|ticket| ticket.stage != Stage::Admitted) {
+    for ticket in tickets {
         let grant = match ticket.stage {
-            Stage::Growing => ledger.piece(ticket),
-            _ => ledger.whole(ticket),
+            Stage::Admitted => continue,
+            Stage::Still => None,
+            Stage::Now | Stage::Waiting => ledger.whole(ticket),
+            Stage::Growing => ledger.whole(ticket).or_else(|| ledger.piece(ticket)),
         };
         if let Some(grant) = &grant {
             ledger.take(grant);
@@ -214,16 +245,23 @@ struct Ledger {
     free: Free,
     /// What those ahead keep from those behind: those that wait, from others that wait.
     kept_by_line: Free,
-    /// And those that take now, from everyone.
+    /// Those that take now, from everyone.
     kept_by_now: Free,
+    /// Those that stand still, from pieces.
+    kept_by_still: Free,
     /// The GPUs where someone is taking.
     busy: Vec<GpuUuid>,
 }
 
 impl Ledger {
     fn new(tickets: &[Ticket], free: &Free) -> Self {
-        let mut ledger =
-            Self { free: free.clone(), kept_by_line: Free::new(), kept_by_now: Free::new(), busy: Vec::new() };
+        let mut ledger = Self {
+            free: free.clone(),
+            kept_by_line: Free::new(),
+            kept_by_now: Free::new(),
+            kept_by_still: Free::new(),
+            busy: Vec::new(),
+        };
         for ticket in tickets {
             ledger.take(&ticket.claims);
         }
@@ -241,7 +279,11 @@ impl Ledger {
 
     /// Keeps what was not granted from those behind.
     fn reserve(&mut self, ticket: &Ticket, grant: Option<&Grant>) {
-        let kept = if ticket.stage == Stage::Now { &mut self.kept_by_now } else { &mut self.kept_by_line };
+        let kept = match ticket.stage {
+            Stage::Now => &mut self.kept_by_now,
+            Stage::Still => &mut self.kept_by_still,
+            Stage::Waiting | Stage::Growing | Stage::Admitted => &mut self.kept_by_line,
+        };
         let granted =
             |gpu| total(grant.into_iter().flatten().filter(|(other, _)| *other == gpu).map(|(_, size)| *size));
         if grant.is_some() && ticket.stage != Stage::Growing {
@@ -310,7 +352,8 @@ impl Ledger {
         let Request::These(wants) = &ticket.request else { return None };
         let pieces = wants.iter().filter_map(|(gpu, want)| match want {
             Want::Bytes(_) => {
-                let piece = self.available(*gpu, Stage::Growing).min(want.claim(ticket.margin));
+                let still = self.kept_by_still.get(gpu).copied().unwrap_or_default();
+                let piece = self.available(*gpu, Stage::Growing).saturating_sub(still).min(want.claim(ticket.margin));
                 // What the context may cost more than the piece would come from those ahead.
                 (piece > ticket.margin || self.is_alone(*gpu, Stage::Growing)).then_some((*gpu, piece))
             }

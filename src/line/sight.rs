@@ -56,10 +56,14 @@ impl Sight {
     /// A view of `gpus` that has not looked yet.
     ///
     /// # Errors
-    /// There is no NVML.
+    /// There is no NVML, or it shows none of them.
     pub fn open(gpus: Vec<GpuUuid>) -> Result<Self, NvmlError> {
         let pace = Pace::new(WATCHFUL);
         let nvml = Nvml::open()?;
+        let shows_one = gpus.iter().any(|gpu| nvml.index(*gpu).is_some());
+        if let Some(gpu) = gpus.first().filter(|_| !shows_one) {
+            return Err(NvmlError::NoSuchGpu(*gpu));
+        }
         let is_exclusive =
             |gpu: &GpuUuid| nvml.compute_mode(*gpu).is_ok_and(|mode| mode == ComputeMode::ExclusiveProcess);
         let exclusive = gpus.iter().copied().filter(is_exclusive).collect();

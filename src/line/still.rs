@@ -46,7 +46,7 @@ impl Stillness {
         let is_long = |since: Instant| now.saturating_duration_since(since) >= LONG;
         if let Some(steps) = self.others.get(&ticket.number) {
             if steps.could_go.is_some_and(is_long) {
-                ticket.stage = Stage::Admitted;
+                ticket.stage = Stage::Still;
             }
             if is_long(steps.last) {
                 ticket.claims.retain(|(_, size)| *size != EVERYTHING);
@@ -64,6 +64,8 @@ impl Stillness {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use super::*;
     use crate::line::policy::Stage::{Now, Waiting};
     use crate::line::policy::tests::{admitted, free, share, these, ticket};
@@ -74,7 +76,7 @@ mod tests {
         let standing = Standing { name: "other".to_owned(), revision: 3, ticket: other.clone() };
         for time in times {
             let free = free(sizes);
-            stillness.watch(&[standing.clone()], &[other.clone()], Some(&free), begin + *time);
+            stillness.watch(from_ref(&standing), from_ref(other), Some(&free), begin + *time);
         }
         stillness.discount(other.clone(), begin + times[times.len() - 1])
     }
@@ -84,8 +86,8 @@ mod tests {
         let waits = ticket(1, Waiting, these(&[(0, 5)]));
         assert_eq!(after(&waits, &[Duration::ZERO, LONG], &[4]).stage, Waiting, "it waits for memory");
         assert_eq!(after(&waits, &[Duration::ZERO, LONG / 2], &[5]).stage, Waiting, "not yet");
-        assert_eq!(after(&waits, &[Duration::ZERO, LONG], &[5]).stage, Stage::Admitted);
-        assert_eq!(after(&ticket(1, Now, share(0)), &[Duration::ZERO, LONG], &[0]).stage, Stage::Admitted);
+        assert_eq!(after(&waits, &[Duration::ZERO, LONG], &[5]).stage, Stage::Still);
+        assert_eq!(after(&ticket(1, Now, share(0)), &[Duration::ZERO, LONG], &[0]).stage, Stage::Still);
     }
 
     #[test]
@@ -101,7 +103,7 @@ mod tests {
         let waits = ticket(1, Waiting, these(&[(0, 5)]));
         for (revision, time) in [(0, Duration::ZERO), (1, LONG), (1, LONG + LONG / 2)] {
             let standing = Standing { name: "other".to_owned(), revision, ticket: waits.clone() };
-            stillness.watch(&[standing], &[waits.clone()], Some(&free(&[5])), begin + time);
+            stillness.watch(&[standing], from_ref(&waits), Some(&free(&[5])), begin + time);
             assert_eq!(stillness.discount(waits.clone(), begin + time), waits);
         }
     }

@@ -122,7 +122,7 @@ fn decisions_are_made_one_after_the_other_and_see_each_other() {
         .map(|number| {
             let mut place = line.join(&format!("taker-{number}"));
             std::thread::spawn(move || {
-                let taken = place.amend_alone(|_, line| {
+                let taken = place.amend_alone(|_, line, _| {
                     let nobody = line.iter().all(|standing| standing.ticket.claims.is_empty());
                     nobody.then_some(((), |ticket: &mut Ticket| ticket.claims.push((GPU, ByteSize::new(1)))))
                 });

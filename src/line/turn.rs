@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::control::directory::RuntimeDirectory;
 use crate::gpu::GpuUuid;
-use crate::line::policy::{EVERYTHING, Free, Grant, Request, Stage, Ticket, Wish, at_worst, place};
+use crate::line::policy::{EVERYTHING, Free, Grant, Request, Stage, Ticket, Wish, at_worst, owed, place};
 use crate::line::still::Stillness;
 use crate::line::verdict::{Verdict, is_someone_taking, verdict};
 use crate::line::{Line, Place, Standing};
@@ -16,6 +16,8 @@ pub struct Turn {
     own: Own,
     /// The others when the line was last looked at.
     others: Vec<Standing>,
+    /// How often anything had been granted then.
+    granted: u64,
     stillness: Stillness,
 }
 
@@ -40,12 +42,14 @@ impl Turn {
                 Own::Alone(wish.numbered(0))
             }
         };
-        Self { own, others: Vec::new(), stillness: Stillness::default() }
+        Self { own, others: Vec::new(), granted: 0, stillness: Stillness::default() }
     }
 
     /// Looks who is in the line.
     pub fn look(&mut self, free: Option<&Free>, now: Instant) {
         let Own::InLine(place) = &mut self.own else { return };
+        // Before the tickets, so that what is granted in between is noticed later.
+        self.granted = place.granted().unwrap_or(0);
         match place.others() {
             Ok(others) => self.others = others,
             Err(error) => tracing::info!(%error, "the line cannot be read"),
@@ -54,20 +58,31 @@ impl Turn {
         self.stillness.watch(&self.others, &tickets, free, now);
     }
 
+    /// Whether nothing has been granted since the last look.
+    pub fn is_current(&self) -> bool {
+        match &self.own {
+            Own::InLine(place) => place.granted().is_ok_and(|granted| granted == self.granted),
+            Own::Alone(_) => true,
+        }
+    }
+
     /// Goes, if it may: what is granted is claimed before anyone else can decide. `free` is what was free after the last
-    /// [`Self::look`].
+    /// [`Self::look`]; if anything was granted since, it does not tell what is left.
     pub fn go(&mut self, free: Option<&Free>, now: Instant) -> Verdict {
         let seen = self.tickets(now);
         let number = self.own.ticket().number;
         let first = verdict(&seen, number, free);
         let Verdict::Go(grant) = first else { return first };
-        let stillness = &self.stillness;
+        let (stillness, known) = (&self.stillness, self.granted);
         let outcome = match &mut self.own {
             Own::Alone(ticket) => {
                 claim(ticket, &grant);
                 return Verdict::Go(grant);
             }
-            Own::InLine(place) => place.amend_alone(|own, others| {
+            Own::InLine(place) => place.amend_alone(|own, others, granted| {
+                if free.is_some() && granted != known {
+                    return None;
+                }
                 let later = others.iter().map(|other| stillness.discount(other.ticket.clone(), now));
                 match verdict(&at_worst(&seen, &in_order(later, own)), number, free) {
                     Verdict::Go(grant) => Some((grant.clone(), move |ticket: &mut Ticket| claim(ticket, &grant))),
@@ -104,6 +119,11 @@ impl Turn {
         let grant = own.reserved();
         self.change(|ticket| claim(ticket, &grant));
         Verdict::Go(grant)
+    }
+
+    /// The GPUs on which this holder, which grows, has to give back what it holds.
+    pub fn owed(&self, held: &Free, free: &Free, now: Instant) -> Vec<GpuUuid> {
+        owed(&self.tickets(now), self.own.ticket().number, held, free)
     }
 
     /// What others were granted on a GPU and have not allocated yet, as far as that is known.

@@ -1,13 +1,13 @@
 //! The turnstile of the line: one holder at a time takes a number or is let go.
 //!
 //! It is a lock on a file, held around a few reads and writes of small files. The file has the last number that was given,
-//! and counts who passes. A holder that is stopped (`^Z`) in there must not stop all others: when nobody has passed for
+//! and counts who passes and what is granted. A holder that is stopped (`^Z`) in there must not stop all others: when nobody has passed for
 //! [`PATIENCE`], the next one puts a new turnstile in its place, and the stopped one finds that out before it acts
 //! ([`Turnstile::is_current`]).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
@@ -33,6 +33,7 @@ pub struct Turnstile {
 struct Count {
     number: u64,
     passed: u64,
+    granted: u64,
 }
 
 impl Turnstile {
@@ -81,11 +82,30 @@ impl Turnstile {
         Ok(number)
     }
 
+    /// How often something was granted so far.
+    pub fn granted(&self) -> u64 {
+        self.count.granted
+    }
+
+    /// Counts a grant.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn grant(&mut self) -> io::Result<()> {
+        self.write(Count { granted: self.count.granted + 1, ..self.count })
+    }
+
+    /// [`Self::granted`] without entering, as of an instant ago. A number that it never was, if it is being written.
+    pub fn granted_at(path: &Path) -> io::Result<u64> {
+        let mut file = File::open(path)?;
+        Ok(Count::read(&mut file)?.granted)
+    }
+
     fn write(&mut self, count: Count) -> io::Result<()> {
         self.count = count;
         self.file.rewind()?;
         self.file.set_len(0)?;
-        write!(self.file, "{} {}", count.number, count.passed)
+        write!(self.file, "{} {} {}", count.number, count.passed, count.granted)
     }
 
     /// Whether nobody has replaced it meanwhile.
@@ -101,12 +121,13 @@ impl Count {
         file.rewind()?;
         file.read_to_string(&mut text)?;
         let mut numbers = text.split_whitespace().map(|number| number.parse().unwrap_or(0));
-        Ok(Self { number: numbers.next().unwrap_or(0), passed: numbers.next().unwrap_or(0) })
+        let mut next = || numbers.next().unwrap_or(0);
+        Ok(Self { number: next(), passed: next(), granted: next() })
     }
 }
 
 /// Puts a new turnstile in place of `old`, with its number.
-fn replace(path: &PathBuf, old: &File) -> io::Result<()> {
+fn replace(path: &Path, old: &File) -> io::Result<()> {
     let new = path.with_extension(format!("{}{DRAFT}", std::process::id()));
     fs::copy(path, &new)?;
     let outcome = if is_at(old, path) { fs::rename(&new, path) } else { fs::remove_file(&new) };
@@ -117,7 +138,7 @@ fn replace(path: &PathBuf, old: &File) -> io::Result<()> {
     }
 }
 
-fn is_at(file: &File, path: &PathBuf) -> bool {
+fn is_at(file: &File, path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|there| file.metadata().is_ok_and(|own| same_file(&own, &there)))
 }
 

@@ -131,7 +131,7 @@ mod tests {
         assert_eq!(wakes.take(), NOTHING);
         let mut place = lane.join("one");
         assert_eq!(wakes.take(), FILES);
-        place.amend_alone(|_, _| None::<((), fn(&mut crate::line::policy::Ticket))>).unwrap();
+        place.amend_alone(|_, _, _| None::<((), fn(&mut crate::line::policy::Ticket))>).unwrap();
         assert_eq!(wakes.take(), NOTHING);
         drop(place);
         assert_eq!(wakes.take(), FILES);

@@ -20,8 +20,8 @@ pub struct Gpu {
     pub ordinal: u32,
     pub uuid: String,
     pub reserved: ByteSize,
-    /// The most it had at one time, contexts and code included where NVML tells.
-    pub peak: ByteSize,
+    /// The most it had at one time, contexts and code included where NVML tells; `None` where nobody looked.
+    pub peak: Option<ByteSize>,
     /// The most it had at one time out of the reservation.
     pub handed_over: ByteSize,
     /// How often the driver was out of memory and the balloon gave way.
@@ -29,9 +29,10 @@ pub struct Gpu {
 }
 
 impl Gpu {
-    /// The least that would have been enough, in whole megabytes; `None` for a job that did not use the GPU.
+    /// The least that would have been enough, in whole megabytes; `None` for a job that did not use the GPU, or was not
+    /// watched.
     fn right_size(&self) -> Option<ByteSize> {
-        self.peak.round_up(ByteSize::new(2 << 20)).filter(|size| !size.is_zero())
+        self.peak?.round_up(ByteSize::new(2 << 20)).filter(|size| !size.is_zero())
     }
 }
 
@@ -40,7 +41,10 @@ impl Summary {
     fn right_reservation(&self) -> Option<String> {
         let sizes: Option<Vec<ByteSize>> = self.gpus.iter().map(Gpu::right_size).collect();
         let mut sizes = sizes?;
-        sizes.dedup();
+        // One size serves every GPU; of different ones there must be one for each.
+        if sizes.windows(2).all(|pair| pair[0] == pair[1]) {
+            sizes.truncate(1);
+        }
         Some(sizes.iter().map(|size| size.exact()).collect::<Vec<_>>().join(",")).filter(|text| !text.is_empty())
     }
 }
@@ -50,11 +54,13 @@ pub fn text(summary: &Summary) -> String {
     let mut text = format!("gpu-balloon: summary of {}\n", summary.command);
     for gpu in &summary.gpus {
         let Gpu { ordinal, reserved, peak, handed_over, retries, .. } = gpu;
+        let peak = peak.map_or("not known".to_owned(), |peak| peak.to_string());
         let _ = write!(text, "  GPU {ordinal}: peak {peak} of {reserved} reserved, {handed_over} handed over");
         let _ = writeln!(text, ", out of memory and retried {retries} times");
     }
     match summary.right_reservation() {
         Some(reservation) => _ = writeln!(text, "  right next time: --reserve {reservation}"),
+        None if summary.gpus.iter().any(|gpu| gpu.peak.is_none()) => {}
         None => text.push_str("  not every GPU was used\n"),
     }
     text
@@ -66,7 +72,7 @@ pub fn json(summary: &Summary) -> String {
         gpu_id: gpu.ordinal,
         uuid: &gpu.uuid,
         reserved_bytes: gpu.reserved.bytes(),
-        peak_bytes: gpu.peak.bytes(),
+        peak_bytes: gpu.peak.map(ByteSize::bytes),
         handed_over_bytes: gpu.handed_over.bytes(),
         out_of_memory_retries: gpu.retries,
         right_reserve_bytes: gpu.right_size().map(ByteSize::bytes),
@@ -94,7 +100,7 @@ struct GpuJson<'a> {
     gpu_id: u32,
     uuid: &'a str,
     reserved_bytes: u64,
-    peak_bytes: u64,
+    peak_bytes: Option<u64>,
     handed_over_bytes: u64,
     out_of_memory_retries: u64,
     right_reserve_bytes: Option<u64>,
@@ -109,7 +115,7 @@ mod tests {
             ordinal,
             uuid: format!("GPU-{ordinal}"),
             reserved: ByteSize::new(16 << 30),
-            peak: ByteSize::new(peak),
+            peak: Some(ByteSize::new(peak)),
             handed_over: ByteSize::new(peak),
             retries: 3,
         }
@@ -126,6 +132,7 @@ mod tests {
         assert_eq!(of(&[(11 << 30) + 1]).as_deref(), Some("11266MB"));
         assert_eq!(of(&[4 << 30, 4 << 30]).as_deref(), Some("4GB"));
         assert_eq!(of(&[4 << 30, 2 << 30]).as_deref(), Some("4GB,2GB"));
+        assert_eq!(of(&[4 << 30, 4 << 30, 2 << 30]).as_deref(), Some("4GB,4GB,2GB"));
         assert_eq!(of(&[4 << 30, 0]), None);
         assert_eq!(of(&[]), None);
     }

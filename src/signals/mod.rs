@@ -21,7 +21,7 @@ use std::ptr;
 
 pub use missed::make_up_for;
 pub use set::SignalSet;
-pub use start::closed_streams;
+pub use start::{closed_streams, retitle};
 pub use stop::is_stopped;
 use witness::{Told, Witness};
 

@@ -22,11 +22,6 @@ impl ByteSize {
         Self(bytes)
     }
 
-    /// `None` if that many megabytes do not fit into 64 bits.
-    pub fn from_mb(megabytes: u64) -> Option<Self> {
-        megabytes.checked_mul(1 << 20).map(Self)
-    }
-
     pub const fn bytes(self) -> u64 {
         self.0
     }
@@ -100,9 +95,12 @@ impl FromStr for ByteSize {
     type Err = SpecError;
 
     fn from_str(text: &str) -> Result<Self, SpecError> {
-        match text.parse()? {
-            Amount::Bytes(size) => Ok(size),
-            _ => Err(SpecError::NotBytes { value: text.trim().to_owned(), nearest: "100MB".to_owned() }),
+        match text.parse() {
+            Ok(Amount::Bytes(size)) => Ok(size),
+            // Here a share would be no better.
+            Err(SpecError::NoUnit { value }) => Err(SpecError::NotASize { nearest: format!("{value}GB"), value }),
+            Err(error) => Err(error),
+            Ok(_) => Err(SpecError::NotBytes { value: text.trim().to_owned(), nearest: "100MB".to_owned() }),
         }
     }
 }

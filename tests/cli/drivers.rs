@@ -150,3 +150,15 @@ fn contextless_memory_is_held_without_a_context() {
     let all = machine.hold("--gpu 0 --reserve 100% --contextless");
     assert_eq!(machine.used_by(0, all.pid()), 24 * GB);
 }
+
+#[test]
+fn a_mode_is_named_with_whatever_error_it_refuses() {
+    const UNKNOWN: i32 = 999;
+    let machine = Machine::with(|builder| builder.compute_mode_each([ComputeMode::ExclusiveProcess]));
+    machine.inject(&gpu_sim::Fault::next("cuDevicePrimaryCtxRetain", UNKNOWN));
+    machine.run("hold --reserve 1GB").exits(4).says(&[
+        "cannot use GPU 0, which is in Exclusive_Process compute mode: ",
+        "cuDevicePrimaryCtxRetain: CUDA_ERROR_UNKNOWN",
+        "nvidia-smi -i GPU-",
+    ]);
+}

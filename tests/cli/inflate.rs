@@ -181,6 +181,16 @@ fn best_effort_keeps_what_fits_and_says_so() {
 }
 
 #[test]
+fn what_is_missing_is_told_in_the_order_of_the_gpus() {
+    let machine = Machine::with(|builder| builder.gpus(4));
+    let mut holder = machine.hold("--gpu 2,0,3,1 --reserve 100%total --best-effort");
+    holder.signal(Signal::TERM);
+    let said = holder.wait().exits(0).stderr;
+    let gpus: Vec<&str> = said.split("holding less than asked: GPU ").skip(1).map(|line| &line[..1]).collect();
+    assert_eq!(gpus, ["2", "0", "3", "1"], "{said}");
+}
+
+#[test]
 fn best_effort_that_gets_nothing_at_all_fails() {
     let machine = Machine::new();
     let _other = machine.hold("--gpu 0 --reserve all-500MB");

@@ -185,7 +185,8 @@ fn a_chunk_size_is_a_size() {
     let machine = Machine::new();
     for (size, nearest) in [("0", "`1`"), ("-5MB", "`5MB`"), ("50%", "`100MB`"), ("big", "`2GB`"), ("1.5", "`1.5GB`")] {
         let said = machine.refuses(2, &["--reserve", "1GB", "--chunk-size", size], &[]);
-        said.says(&["--chunk-size", size, nearest]);
+        let said = said.says(&["--chunk-size", size, nearest]);
+        assert!(!said.stderr.contains("`1.5%`"), "a share is no better: {}", said.stderr);
     }
 }
 

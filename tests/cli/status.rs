@@ -284,6 +284,19 @@ fn watching_on_a_terminal_redraws_in_place_and_gives_the_cursor_back() {
 }
 
 #[test]
+fn watching_on_a_dumb_terminal_writes_nothing_over() {
+    let machine = Machine::new();
+    let mut command = machine.command("script");
+    command.args(["-qec", &format!("exec {PROGRAM} status --watch=20ms"), "/dev/null"]).env("TERM", "dumb");
+    let mut terminal = Running::start(&mut command);
+    let mut said = String::new();
+    while said.matches("GPU 1").count() < 2 {
+        said += &terminal.line();
+    }
+    assert!(!said.contains('\u{1b}'), "{said:?}");
+}
+
+#[test]
 fn watching_ends_quietly_when_nobody_reads() {
     let machine = Machine::new();
     let mut command = machine.program("status --watch=10ms --json");
@@ -293,4 +306,28 @@ fn watching_ends_quietly_when_nobody_reads() {
     drop(reader);
     let ended = watch.wait_with_output().unwrap();
     assert_eq!((ended.status.code(), String::from_utf8_lossy(&ended.stderr).as_ref()), (Some(0), ""));
+}
+
+#[test]
+fn however_long_its_command_and_reason_a_balloon_is_shown_and_managed() {
+    let machine = Machine::new();
+    let words = "\u{7}".repeat(100_000);
+    let mut command = machine.program("hold --reserve 1GB --name wordy --reason");
+    let mut holder = Running::start(command.arg(&words));
+    holder.line();
+    let status = status(&machine, "wordy");
+    let balloon = &status.balloons[0];
+    assert_eq!(balloon.state.as_deref(), Some("holding"));
+    assert!(balloon.reason.as_ref().is_some_and(|reason| reason.ends_with("...") && reason.len() > 4000));
+    machine.run("resize wordy 2GB").exits(0);
+    machine.run("release wordy").exits(0);
+    holder.wait().exits(0);
+}
+
+#[test]
+fn where_no_gpu_is_visible_none_can_be_chosen() {
+    let machine = Machine::new();
+    let mut command = machine.program("status --gpu 0");
+    let said = Running::start(command.env("CUDA_VISIBLE_DEVICES", "")).wait().exits(4);
+    said.says(&["no usable driver or GPU: no GPU is visible", "hint: CUDA_VISIBLE_DEVICES"]);
 }

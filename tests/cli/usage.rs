@@ -81,7 +81,14 @@ fn variables_stand_for_options() {
 #[test]
 fn a_wrong_variable_is_refused_as_the_option_would_be() {
     let machine = Machine::new();
-    machine.refuses(2, &[], &[("GPU_BALLOON_RESERVE", "-2GB")]).says(&["--reserve", "`-2GB` is negative", "`2GB`"]);
+    machine.refuses(2, &[], &[("GPU_BALLOON_RESERVE", "-2GB")]).says(&[
+        "--reserve",
+        "`-2GB` is negative",
+        "`2GB`",
+        "hint: that value comes from GPU_BALLOON_RESERVE\n",
+    ]);
+    let typed = machine.refuses(2, &["--timeout", "never"], &[("GPU_BALLOON_TIMEOUT", "1h")]);
+    assert!(!typed.stderr.contains("GPU_BALLOON_TIMEOUT"), "{}", typed.stderr);
     machine.refuses(2, &[], &[("GPU_BALLOON_GPU", "9")]).says(&["GPU 9 is not visible"]);
     machine.refuses(2, &[], &[("GPU_BALLOON_TIMEOUT", "0")]).says(&["--timeout"]);
 }

@@ -91,7 +91,7 @@ fn keep_balloon(snapshot: &mut Snapshot, entries: &[Entry], text: &str) -> Resul
 
 /// Keeps these GPUs and what balloons have on them.
 fn keep_gpus(snapshot: &mut Snapshot, machine: &Machine, selectors: &[GpuSelector]) -> Result<(), Failure> {
-    let chosen = match machine.visibility.select(selectors).map_err(Failure::usage)? {
+    let chosen = match machine.visibility.select(selectors)? {
         Selection::These(gpus) => gpus,
         Selection::Any { .. } => {
             return Err(Failure::usage(anyhow::anyhow!("`any` chooses GPUs for a new balloon, not to look at")));

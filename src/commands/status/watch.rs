@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::shown;
 use super::survey::{Survey, Wanted};
 use crate::commands::Failure;
-use crate::commands::output::print;
+use crate::commands::output::{is_dumb, print};
 use crate::exit::Exit;
 use crate::signals::{Purpose, Signals};
 
@@ -26,7 +26,7 @@ const CLEAR_BELOW: &str = "\x1b[J";
 /// As [`Survey::look`]; a balloon that is watched by name and ends is one.
 pub fn run(survey: &mut Survey, wanted: &Wanted, interval: Duration, as_json: bool) -> Result<ExitCode, Failure> {
     let signals = Signals::block(Purpose::Hold).map_err(|error| Failure::new(Exit::Failed, error))?;
-    let in_place = !as_json && io::stdout().is_terminal();
+    let in_place = !as_json && io::stdout().is_terminal() && !is_dumb();
     let _cursor = in_place.then(HiddenCursor::hide);
     let mut next = Instant::now();
     loop {

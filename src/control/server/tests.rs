@@ -3,7 +3,6 @@
 use std::io::{Read, Write};
 
 use proptest::prelude::*;
-use rustix::event::{PollFd, Timespec, poll};
 use tempfile::TempDir;
 
 use super::*;

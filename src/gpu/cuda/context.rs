@@ -6,6 +6,7 @@ use std::ptr;
 
 use cudarc::driver::sys::{CUctx_flags, CUdeviceptr, CUlimit};
 
+use super::error::RETAIN;
 use super::{CallError, Device, Driver};
 use crate::gpu::Memory;
 use crate::units::ByteSize;
@@ -29,7 +30,7 @@ impl Context {
         let mut context = ptr::null_mut();
         // SAFETY: the pointer is to a live context handle, and the device handle is the driver's.
         let result = unsafe { (functions.context_retain)(&raw mut context, device.device) };
-        device.driver.check("cuDevicePrimaryCtxRetain", result)?;
+        device.driver.check(RETAIN, result)?;
         let opened = Self { device: device.clone(), not_send: PhantomData };
         // SAFETY: the context was retained above and lives until `opened` is dropped.
         let result = unsafe { (functions.context_current)(context) };

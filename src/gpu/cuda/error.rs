@@ -13,6 +13,9 @@ const DEVICE_UNAVAILABLE: c_int = 46;
 /// No code of CUDA's, which are all positive.
 const NOT_CUDA: c_int = -1;
 
+/// The call that makes a context.
+pub(super) const RETAIN: &str = "cuDevicePrimaryCtxRetain";
+
 /// Stands for the call where NVML was asked.
 const NVML: &str = "NVML";
 
@@ -46,6 +49,12 @@ impl CallError {
     /// A question that CUDA answers only with a context, and that NVML failed to answer.
     pub(in crate::gpu) fn of_nvml(error: String) -> Self {
         Self { call: NVML, error: CudaError { code: NOT_CUDA, name: error } }
+    }
+
+    /// Whether it is a context that could not be made. The driver's manual leaves open with which error a GPU refuses one
+    /// that is another process's, or nobody's, by its compute mode.
+    pub fn is_of_context(&self) -> bool {
+        self.call == RETAIN
     }
 
     /// Whether NVML is what failed.

@@ -2,9 +2,10 @@
 
 use core::sync::atomic::Ordering::{Relaxed, Release};
 
+use crate::driver::{OUT_OF_MEMORY, Status};
 use crate::protocol::{
-    Answer, Config, HELLO, MAGIC, MAX_GPUS, MAX_SLOTS, NEED, PATH, PATIENCE_SECONDS, PATIENT, Page, Request, Slot,
-    Uuid, VIEW, VIEW_RAW, Welcome,
+    Answer, BEGINS, Config, HELLO, MAGIC, MAX_GPUS, MAX_SLOTS, NEED, PATH, PATIENCE_SECONDS, PATIENT, Page, READY,
+    Request, Slot, Uuid, VIEW, VIEW_RAW, Welcome,
 };
 use crate::system::{self, Futex, Socket};
 
@@ -33,7 +34,7 @@ pub struct Membership {
 /// Says hello; `None` if nobody answers or no slot is left.
 pub fn join() -> Option<Membership> {
     let socket = Socket::connect(&config().socket, PATIENCE_SECONDS)?;
-    if !socket.send(&Request { kind: HELLO, padding: 0, size: 0, gpu: [0; 16] }) {
+    if !socket.send(&Request { kind: HELLO, is_guess: 0, size: 0, gpu: [0; 16] }) {
         return None;
     }
     let mut welcome = Welcome { slot: u32::MAX, count: 0, uuids: [[0; 16]; MAX_GPUS] };
@@ -83,19 +84,24 @@ impl Membership {
 /// What the holder knows of a GPU's memory, read in one go.
 pub fn memory(gpu: Uuid) -> Option<Answer> {
     let socket = Socket::connect(&config().socket, PATIENCE_SECONDS)?;
-    ask(&socket, &Request { kind: VIEW, padding: 0, size: 0, gpu }).filter(|answer| answer.yes != 0)
+    ask(&socket, &Request { kind: VIEW, is_guess: 0, size: 0, gpu }).filter(|answer| answer.yes != 0)
 }
 
 fn ask(socket: &Socket, request: &Request) -> Option<Answer> {
-    let mut answer = Answer { yes: PATIENT, ..Answer::default() };
-    if !socket.send(request) {
-        return None;
-    }
-    while answer.yes == PATIENT {
-        socket.receive(&mut answer)?;
-    }
-    Some(answer)
+    let mut answer = Answer::default();
+    (socket.send(request) && socket.receive(&mut answer).is_some()).then_some(answer)
 }
+
+/// How much a call needs.
+#[derive(Clone, Copy)]
+pub enum Need {
+    Bytes(u64),
+    /// Nobody tells; 0 is a little.
+    About(u64),
+}
+
+/// How long to go on trying while the holder gives way, before it is waited for: it may have been stopped.
+const EAGER_MILLISECONDS: i64 = 50;
 
 /// One process's turn on a GPU, from the driver's refusal until what it needed is allocated and counted. Nothing is asked
 /// unless the driver refuses. Dropped, it is the next process's turn.
@@ -103,13 +109,70 @@ fn ask(socket: &Socket, request: &Request) -> Option<Answer> {
 pub struct Turn(Option<Socket>);
 
 impl Turn {
-    /// Has the holder give way to `size` bytes (0: nobody knows how many). Says whether trying again may help.
-    pub fn need(&mut self, gpu: Uuid, size: u64) -> bool {
-        if self.0.is_none() {
-            self.0 = Socket::connect(&config().socket, PATIENCE_SECONDS);
+    /// Has the holder give way to what is needed and repeats `call`, which the driver refused for want of memory, until it
+    /// does not or the holder has nothing left. Gives the last status.
+    pub fn insist(&mut self, gpu: Uuid, need: Need, mut call: impl FnMut() -> Status) -> Status {
+        self.0 = Socket::connect(&config().socket, PATIENCE_SECONDS);
+        let Some(socket) = &self.0 else { return OUT_OF_MEMORY };
+        let (size, is_guess) = match need {
+            Need::Bytes(size) => (size, 0),
+            Need::About(size) => (size, 1),
+        };
+        let request = Request { kind: NEED, is_guess, size, gpu };
+        loop {
+            match give_way(socket, &request, &mut call) {
+                Way::Clear => {}
+                Way::Blocked => return OUT_OF_MEMORY,
+                Way::Taken(status) => return status,
+            }
+            let status = call();
+            if status != OUT_OF_MEMORY {
+                return status;
+            }
         }
-        let request = Request { kind: NEED, padding: 0, size, gpu };
-        let answer = self.0.as_ref().and_then(|socket| ask(socket, &request));
-        answer.is_some_and(|answer| answer.yes != 0)
     }
+}
+
+/// What asking for way came to.
+enum Way {
+    /// It was given: another try may succeed.
+    Clear,
+    /// There is none, or nobody to give it.
+    Blocked,
+    /// A try succeeded meanwhile, or failed for another reason.
+    Taken(Status),
+}
+
+/// Asks once. As soon as the turn begins, tries again and again: what is freed is up for grabs, and others are quick.
+fn give_way(socket: &Socket, request: &Request, call: &mut impl FnMut() -> Status) -> Way {
+    let mut answer = Answer { yes: PATIENT, ..Answer::default() };
+    if !socket.send(request) {
+        return Way::Blocked;
+    }
+    let mut begun = None;
+    while matches!(answer.yes, PATIENT | BEGINS) {
+        if answer.yes == BEGINS {
+            let begun = *begun.get_or_insert_with(|| {
+                socket.send(&Request { kind: READY, ..*request });
+                system::now()
+            });
+            let status = call();
+            if status != OUT_OF_MEMORY {
+                return Way::Taken(status);
+            }
+            if system::now() - begun < EAGER_MILLISECONDS {
+                let mut next = answer;
+                match socket.receive_at_once(&mut next) {
+                    Ok(true) if next.yes != PATIENT => answer = next,
+                    Ok(_) => {}
+                    Err(()) => return Way::Blocked,
+                }
+                continue;
+            }
+        }
+        if socket.receive(&mut answer).is_none() {
+            return Way::Blocked;
+        }
+    }
+    if answer.yes == 0 { Way::Blocked } else { Way::Clear }
 }

@@ -15,12 +15,14 @@ mod number {
     pub const RECVMSG: usize = 47;
     pub const SETSOCKOPT: usize = 54;
     pub const FUTEX: usize = 202;
+    pub const CLOCK_GETTIME: usize = 228;
 }
 
 #[cfg(target_arch = "aarch64")]
 mod number {
     pub const CLOSE: usize = 57;
     pub const FUTEX: usize = 98;
+    pub const CLOCK_GETTIME: usize = 113;
     pub const SOCKET: usize = 198;
     pub const CONNECT: usize = 203;
     pub const SENDTO: usize = 206;
@@ -32,6 +34,7 @@ mod number {
 }
 
 const INTERRUPTED: isize = -4;
+const WOULD_BLOCK: isize = -11;
 
 /// A system call; the kernel's answer, negative for an error.
 ///
@@ -84,6 +87,16 @@ pub fn map_shared(descriptor: i32, length: usize) -> Option<*mut u8> {
 pub fn unmap(address: *mut u8, length: usize) {
     // SAFETY: the caller's mapping.
     unsafe { call(number::MUNMAP, [address as usize, length, 0, 0, 0, 0]) };
+}
+
+/// Milliseconds on a clock that runs steadily.
+pub fn now() -> i64 {
+    const MONOTONIC: usize = 1;
+    let mut time = [0_i64; 2];
+    let at = (&raw mut time) as usize;
+    // SAFETY: a place for a `timespec`, two words.
+    unsafe { call(number::CLOCK_GETTIME, [MONOTONIC, at, 0, 0, 0, 0]) };
+    time[0] * 1000 + time[1] / 1_000_000
 }
 
 /// Which processes may share a futex.
@@ -177,6 +190,24 @@ impl Socket {
 
     /// Receives one packet of exactly the right length, and the descriptor that came with it, if any.
     pub fn receive<T: super::protocol::Packet>(&self, packet: &mut T) -> Option<Option<Descriptor>> {
+        self.receive_with(packet, 0).ok()
+    }
+
+    /// Whether a packet is there already; an error says that none will come.
+    pub fn receive_at_once<T: super::protocol::Packet>(&self, packet: &mut T) -> Result<bool, ()> {
+        const AT_ONCE: usize = 0x40;
+        match self.receive_with(packet, AT_ONCE) {
+            Ok(_) => Ok(true),
+            Err(WOULD_BLOCK) => Ok(false),
+            Err(_) => Err(()),
+        }
+    }
+
+    fn receive_with<T: super::protocol::Packet>(
+        &self,
+        packet: &mut T,
+        flags: usize,
+    ) -> Result<Option<Descriptor>, isize> {
         const CLOEXEC: usize = 0x4000_0000;
         let mut buffer = Buffer { start: core::ptr::from_mut(packet).cast(), length: size_of::<T>() };
         let mut control = Control { length: 0, level: 0, kind: 0, descriptor: -1, padding: 0 };
@@ -191,11 +222,11 @@ impl Socket {
         };
         let at = (&raw mut message) as usize;
         // SAFETY: a `msghdr` whose buffers are alive and as long as said.
-        let receive = || unsafe { call(number::RECVMSG, [self.0 as usize, at, CLOEXEC, 0, 0, 0]) };
+        let receive = || unsafe { call(number::RECVMSG, [self.0 as usize, at, CLOEXEC | flags, 0, 0, 0]) };
         let length = uninterrupted(receive);
         let carried = control.level == SOL_SOCKET as i32 && control.kind == SCM_RIGHTS;
         let descriptor = carried.then_some(Descriptor(control.descriptor));
-        (length == size_of::<T>() as isize).then_some(descriptor)
+        if length == size_of::<T>() as isize { Ok(descriptor) } else { Err(length) }
     }
 }
 

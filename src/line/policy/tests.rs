@@ -176,3 +176,24 @@ fn beside_others_there_is_room_for_contexts_of_unknown_cost() {
     assert_eq!((grows(12), grows(13)), (vec![], vec![(2, vec![(0, 3)])]));
     assert_eq!(granted(&[with_margin(1, Growing, 8)], &[1]), [(1, vec![(0, 1)])]);
 }
+
+#[test]
+fn one_that_stands_still_is_passed_but_not_with_a_piece() {
+    let still = ticket(1, Stage::Still, these(&[(0, 8)]));
+    let behind = |stage, free| granted(&[still.clone(), ticket(2, stage, these(&[(0, 5)]))], &[free]);
+    assert_eq!(behind(Waiting, 5), [(2, vec![(0, 5)])]);
+    assert_eq!(behind(Growing, 5), [(2, vec![(0, 5)])], "all that it lacks");
+    assert_eq!(behind(Growing, 4), []);
+    assert_eq!(behind(Growing, 9), [(2, vec![(0, 5)])]);
+}
+
+#[test]
+fn one_behind_owes_what_it_has_and_one_ahead_lacks() {
+    let first = ticket(1, Waiting, these(&[(0, 8), (1, 8)]));
+    let line = [first, ticket(2, Growing, these(&[(1, 4)])), admitted(3, &[(0, 1)])];
+    let owed = |number, held: &[u64], sizes: &[u64]| owed(&line, number, &free(held), &free(sizes));
+    assert_eq!(owed(2, &[5, 0], &[9, 0]), [], "there is enough beside the claim");
+    assert_eq!(owed(2, &[5, 0], &[8, 0]), [gpu(0)]);
+    assert_eq!(owed(2, &[0, 0], &[8, 0]), [], "it has nothing");
+    assert_eq!(owed(1, &[5, 0], &[8, 0]), [], "nobody is ahead");
+}

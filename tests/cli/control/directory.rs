@@ -145,3 +145,12 @@ fn a_path_longer_than_a_socket_address_works() {
     assert_eq!(machine.used(0), 2 * GB + CONTEXT);
     run(&machine, "release x", &[("XDG_RUNTIME_DIR", Some(&deep))]).wait().exits(0);
 }
+
+#[test]
+fn a_temporary_directory_that_is_missing_is_not_asked_for() {
+    let machine = Machine::new();
+    let missing = machine.runtime().join("missing");
+    let mut doctor = run(&machine, "doctor --json", &[("XDG_RUNTIME_DIR", None), ("TMPDIR", Some(&missing))]);
+    let said = doctor.wait().exits(0).stdout;
+    assert!(said.contains(&format!("\"runtime_directory\":\"/tmp/gpu-balloon-{}\"", user())), "{said}");
+}

@@ -1,13 +1,15 @@
 //! Jobs of several processes: forks, ranks, processes that are stopped, killed, or replaced.
 
+use std::os::fd::OwnedFd;
 use std::process::Command;
 
 use gpu_sim::{GB, MB, Script};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use super::allocators::uninitialised;
 use super::{balloon, whole};
-use crate::harness::{CONTEXT, Machine, PROGRAM, Running, pid_of};
+use crate::harness::{CONTEXT, DEADLINE, Machine, PROGRAM, Running, pid_of};
 
 #[test]
 fn a_forked_child_counts_for_itself() {
@@ -170,4 +172,54 @@ fn without_its_holder_the_job_goes_on() {
     assert!(job.ask("alloc 30GB").starts_with("error 2"));
     assert_eq!(machine.used_by(0, pid), CONTEXT + 500 * MB);
     job.must("info");
+}
+
+/// The process that holds the library open, out of the environment of a job that prints it.
+#[track_caller]
+fn keeper(line: &str) -> OwnedFd {
+    let pid = line.strip_prefix("/proc/").and_then(|rest| rest.split('/').next()?.parse().ok()).and_then(Pid::from_raw);
+    pidfd_open(pid.expect("a path in /proc"), PidfdFlags::empty()).expect("the keeper lives")
+}
+
+#[track_caller]
+fn ends(process: &OwnedFd) {
+    let timeout = Timespec { tv_sec: DEADLINE.as_secs().cast_signed(), tv_nsec: 0 };
+    assert_eq!(poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&timeout)), Ok(1), "it does not end");
+}
+
+#[test]
+fn what_is_left_behind_starts_programs_without_a_complaint() {
+    for end in ["exit 8", "kill -9 $PPID; exit 8"] {
+        let machine = Machine::new();
+        let script = format!(
+            "trap '' TERM; echo $LD_PRELOAD; exec 3<&0; (setsid sh -c 'read go; ls /; echo late' <&3 &); {end}"
+        );
+        let mut wrapper = Running::start(&mut machine.wrap("--reserve 10MB", &["sh", "-c", &script]));
+        let keeper = keeper(&wrapper.line());
+        machine.wait_for("the wrapper has ended", |machine| machine.peak(0) > 0 && machine.used(0) == 0);
+        wrapper.say("go");
+        while wrapper.line() != "late" {}
+        let said = wrapper.wait();
+        assert_eq!(said.stderr, "", "{end}");
+        ends(&keeper);
+    }
+}
+
+#[test]
+fn the_keeper_holds_nothing_of_the_callers_and_ends_with_the_job() {
+    let machine = Machine::new();
+    let mut wrapper = Running::start(&mut machine.wrap("--reserve 10MB", &["sh", "-c", "echo $LD_PRELOAD; read go"]));
+    let line = wrapper.line();
+    let keeper = keeper(&line);
+    let directory = line.rsplit_once('/').expect("a path").0;
+    let mut open: Vec<String> = std::fs::read_dir(directory)
+        .expect("its descriptors")
+        .map(|entry| std::fs::read_link(entry.unwrap().path()).unwrap().to_string_lossy().into_owned())
+        .collect();
+    open.sort();
+    let kinds: Vec<&str> = open.iter().map(|name| name.split('[').next().unwrap_or(name)).collect();
+    assert_eq!(kinds, ["/dev/null", "/dev/null", "/dev/null", "/memfd:gpu-balloon (deleted)", "socket:"]);
+    wrapper.say("go");
+    wrapper.wait().exits(0);
+    ends(&keeper);
 }

@@ -72,8 +72,7 @@ fn retries_on_a_full_gpu_are_counted() {
     assert!(job.end().success());
     let summary: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
     let retries = summary["gpus"][0]["out_of_memory_retries"].as_u64();
-    // The context takes a chunk at a time, the allocation all it needs at once.
-    assert_eq!(retries, Some(6), "what cannot be had is no retry");
+    assert_eq!(retries, Some(2), "one for the context, one for the allocation; what cannot be had is no retry");
 }
 
 #[test]
@@ -142,4 +141,14 @@ fn grandchildren_that_live_on_are_said() {
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
     said.says(&["lives on", &format!("pid={pid}")]);
     assert_eq!(machine.used(0), 0);
+}
+
+#[test]
+fn of_a_job_that_nobody_follows_no_peak_is_told() {
+    let machine = Machine::new();
+    for (json, told) in [("", "GPU 0: peak not known of 1.0 GB reserved"), ("--json", "\"peak_bytes\":null")] {
+        let said = machine.run(&format!("run --reserve 1GB --handover off --summary {json} -- true")).exits(0);
+        assert!(!said.stderr.contains("not every GPU was used"), "{}", said.stderr);
+        said.says(&[told]);
+    }
 }

@@ -97,5 +97,7 @@ fn a_stopped_holder_is_named_with_the_way_out() {
     let hint = format!("kill -CONT {}", holder.pid());
     machine.run("resize train 2GB").exits(1).says(&["balloon `train`: the holder does not answer", &hint]);
     holder.signal(Signal::CONT);
-    machine.run("resize train 2GB").exits(0);
+    let resized = machine.run("resize train 3GB").exits(0).stdout;
+    let change = "the resize that was told to have failed has not happened since";
+    assert!(resized.contains(&format!("change=+{} ", 2 * GB)), "{change}: {resized}");
 }

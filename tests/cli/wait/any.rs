@@ -109,3 +109,17 @@ fn without_nvml_nobody_can_choose() {
     let machine = Machine::with(|builder| builder.without_nvml());
     machine.run("hold --gpu any:1 --reserve 1GB").exits(4).says(&["cannot tell which GPU has the most free memory"]);
 }
+
+#[test]
+fn an_nvml_that_shows_no_gpu_is_told_as_the_reason() {
+    for (call, code, why) in [
+        ("nvmlDeviceGetUUID", 4, "cannot tell which GPU has the most free memory: NVML shows no GPU-"),
+        ("nvmlDeviceGetMemoryInfo", 3, "the memory is not available: nobody tells how much is free"),
+    ] {
+        let machine = Machine::new();
+        for call in [call.to_owned(), format!("{call}_v2")] {
+            machine.inject(&gpu_sim::Fault { times: 1000, ..gpu_sim::Fault::next(call, 999) });
+        }
+        machine.run("hold --gpu any:1 --reserve 1GB").exits(code).says(&[why]);
+    }
+}

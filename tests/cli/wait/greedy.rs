@@ -75,6 +75,23 @@ fn a_signal_gives_back_what_was_taken() {
 }
 
 #[test]
+fn it_gives_back_what_one_ahead_lacks_because_of_a_third() {
+    let machine = Machine::new();
+    let full = machine.hog(1, 20 * GB);
+    let mut first = wait(&machine, "--gpu 0,1 --reserve 10GB --wait");
+    let mut greedy = Running::start(&mut machine.program("hold --gpu 0,1 --reserve 12GB,20GB --greedy"));
+    let pid = greedy.pid();
+    machine.wait_for("it takes what the first leaves", |state| state.used_by(0, pid) == 12 * GB + CONTEXT);
+    let _third = machine.hog(0, 8 * GB);
+    drop(full);
+    // Each has what the other lacks, on one of the GPUs.
+    assert!(first.line().starts_with("ready "));
+    assert!(greedy.is_silent());
+    first.signal(Signal::TERM);
+    assert!(greedy.line().starts_with("ready "));
+}
+
+#[test]
 fn of_any_it_takes_the_most_free() {
     let machine = Machine::new();
     let _hog = machine.hog(0, 10 * GB);

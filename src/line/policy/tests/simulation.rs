@@ -219,9 +219,15 @@ impl Machine {
         }
     }
 
-    /// When nobody comes any more, everyone gets what it waits for and leaves.
+    /// When nobody comes any more, everyone gets what it waits for and leaves, although others keep as much as they can
+    /// without making a request impossible.
     fn drain(&mut self) {
-        self.others.clear();
+        for number in 0..GPUS {
+            let asked = |holder: &Holder| ticket(0, Waiting, holder.asked.1.clone()).least_on(gpu(number));
+            let most = self.holders.iter().map(asked).max().unwrap_or_default();
+            let others = self.others.entry(gpu(number)).or_default();
+            *others = (*others).min(size(CAPACITY).saturating_sub(most));
+        }
         for _ in 0..100 * (self.holders.len() + 1) {
             // Whoever takes now and finds too little has failed.
             let grants = decide(&self.tickets(), &self.free());
@@ -233,11 +239,29 @@ impl Machine {
             let grants = decide(&self.tickets(), &self.free());
             if let Some((number, grant)) = grants.into_iter().next() {
                 self.act(number, grant);
+            } else if no_one_takes {
+                self.give_back();
             }
             (0..self.holders.len()).for_each(|at| self.allocate(at));
             self.check();
         }
         assert!(self.holders.is_empty(), "these wait for ever: {:#?}", self.holders);
+    }
+
+    /// The first of those that owe gives back.
+    fn give_back(&mut self) {
+        let (tickets, free) = (self.tickets(), self.free());
+        for holder in self.holders.iter_mut().filter(|holder| holder.ticket.stage == Growing) {
+            let owed = owed(&tickets, holder.ticket.number, &holder.held, &free);
+            let Some(gpu) = owed.first() else { continue };
+            let freed = holder.held.remove(gpu).unwrap_or_default();
+            let Request::These(wants) = &mut holder.ticket.request else { continue };
+            match wants.iter_mut().find(|(wanted, _)| wanted == gpu) {
+                Some((_, want)) => *want = Want::Bytes(want.least().saturating_add(freed)),
+                None => wants.push((*gpu, Want::Bytes(freed))),
+            }
+            return;
+        }
     }
 }
 
@@ -263,6 +287,23 @@ proptest! {
         let alone = (1..=line.len()).map(|count| times(&line[..count], &freed)[count - 1]);
         prop_assert_eq!(alone.collect::<Vec<_>>(), times(&line, &freed));
     }
+}
+
+/// The first waits for both GPUs; the second, which grows, has taken beside it what someone else then takes from the first.
+#[test]
+fn no_circle_closes_when_others_take_what_was_kept() {
+    let mut machine = Machine::default();
+    machine.step(&Step::OthersTake(1, CAPACITY));
+    machine.step(&Step::Arrive(Waiting, these(&[(0, 10), (1, 10)])));
+    machine.step(&Step::Arrive(Growing, these(&[(0, 6), (1, 10)])));
+    let (number, grant) = decide(&machine.tickets(), &machine.free()).pop_first().unwrap();
+    assert_eq!((number, &grant), (1, &vec![(gpu(0), size(6))]));
+    machine.act(number, grant);
+    while !machine.holders[1].ticket.claims.is_empty() {
+        machine.allocate(1);
+    }
+    machine.step(&Step::OthersTake(0, 5));
+    machine.drain();
 }
 
 fn fixed_requests() -> impl Strategy<Value = Vec<(u8, u64)>> {
