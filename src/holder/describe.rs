@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::control::wire::{Balloon, BalloonGpu};
+use crate::control::wire::{Balloon, BalloonGpu, rfc3339};
 use crate::holder::Holder;
 use crate::holder::in_line::fixed;
 use crate::holder::seat::Seat;
@@ -18,8 +18,8 @@ impl Holder {
             command: Some(self.plan.command.clone()),
             reason: self.plan.reason.clone(),
             state: self.state,
-            started_at: Some(humantime::format_rfc3339_seconds(self.started_at).to_string()),
-            ends_at: self.ends.map(|(_, at)| humantime::format_rfc3339_seconds(at).to_string()),
+            started_at: rfc3339(self.started_at),
+            ends_at: self.ends.and_then(|(_, at)| rfc3339(at)),
             gpus: self.seats.iter().filter(|seat| !seat.is_released).map(|seat| self.describe_seat(seat)).collect(),
             place_in_line: self.place_in_line(),
             log: self.plan.log.clone(),

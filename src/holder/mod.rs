@@ -27,7 +27,7 @@ use crate::control::directory::RuntimeDirectory;
 use crate::control::name::Name;
 use crate::control::registry::{Registered, Registration, RegistryError};
 use crate::control::server::{Asker, Server};
-use crate::control::wire::{Answer, Request, State};
+use crate::control::wire::{Answer, Request, State, rfc3339};
 use crate::gpu::GpuUuid;
 use crate::holder::in_line::InLine;
 use crate::holder::reports::Reports;
@@ -243,7 +243,7 @@ fn describe_in(registered: &mut Registered, plan: &Plan, started_at: SystemTime,
         pid: std::process::id(),
         command: Some(plan.command.clone()),
         reason: plan.reason.clone(),
-        started_at: humantime::format_rfc3339_seconds(started_at).to_string(),
+        started_at: rfc3339(started_at).unwrap_or_default(),
         gpus: gpus.collect(),
         log: plan.log.clone(),
     };

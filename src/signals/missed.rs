@@ -4,16 +4,19 @@
 use std::mem::MaybeUninit;
 use std::ptr;
 
-use super::{SignalSet, proc};
+use super::{SignalSet, group, proc};
 
 /// Sends this process what `witness` has pending and this process has not.
 ///
 /// Stop signals are left out, and taken back where they are pending: a stop before exec would keep our parent waiting for exec,
 /// while a shell waits for our parent to stop. The parent tells CMD.
 pub fn make_up_for(witness: u32) {
+    let told = pending(witness);
+    // What the witness has been sent by now is on its way to us too, unless it was sent before we were there.
+    group::await_senders();
     let own = pending(std::process::id());
     let stops = SignalSet::stops();
-    for signal in pending(witness).without(own).without(stops).iter() {
+    for signal in told.without(own).without(stops).iter() {
         // SAFETY: `kill` on ourselves; the signal waits, since all of them are blocked.
         unsafe { libc::kill(libc::getpid(), signal) };
     }

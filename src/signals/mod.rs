@@ -238,6 +238,7 @@ impl Signals {
         }
         // The shell has given its terminal to us. A job that had it for itself, as a shell has, gets it back.
         if let Some(terminal) = &terminal
+            && jobs != ours
             && before == Some(jobs)
             && foreground() == Some(ours)
         {

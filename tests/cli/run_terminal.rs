@@ -110,20 +110,18 @@ fn it_stops_and_goes_on_with_its_command() {
 fn it_waits_until_its_command_has_put_the_screen_in_order() {
     let machine = Machine::new();
     let mut shell = shell(&machine);
-    let editor = "trap 'echo in order; kill -STOP $$; echo drawn anew' TSTP
-        echo ready
-        while read key; do [ \"$key\" = q ] && exit 3; done";
-    shell.types(&script(&machine, editor));
-    shell.expect("ready");
+    shell.types(&format!("{}\n", listens("edit 2 3")));
+    shell.expect("ready\r\n");
     for _ in 0..3 {
         shell.types("\x1a");
-        shell.expect("in order");
+        shell.expect("20\r\n");
         shell.expect("Stopped");
         shell.expect("$ ");
         shell.types("fg\n");
-        shell.expect("drawn anew");
+        shell.expect("drawn anew\r\n");
+        shell.expect("18\r\n");
     }
-    shell.types("q\n");
+    shell.types("\x03");
     shell.expect("$ ");
     shell.types(ASK);
     shell.expect("code 3\r");
@@ -216,16 +214,15 @@ fn a_shell_as_the_command_has_its_jobs_and_can_be_suspended() {
 fn a_command_with_a_group_of_its_own_hears_the_keys() {
     let machine = Machine::new();
     let mut shell = shell(&machine);
-    let told = "timeout 60 bash -c 'trap \"echo told; exit 3\" INT; trap \"echo back\" CONT; echo ready; while :; do sleep 0.01; done'";
-    shell.types(&script(&machine, &format!("exec {told}")));
-    shell.expect("ready");
+    // It makes one where no shell has.
+    shell.types(&format!("{}\n", wrapped(&format!("timeout 60 {} handle 2 3", listener().display()))));
+    shell.expect("ready\r\n");
     shell.types("\x1a");
     shell.expect("Stopped");
-    shell.expect("$ ");
     shell.types("fg\n");
-    shell.expect("back");
+    shell.expect("18\r\n");
     shell.types("\x03");
-    shell.expect("told");
+    shell.expect("2\r\n");
     shell.expect("$ ");
     shell.types(ASK);
     shell.expect("code 3\r");

@@ -1,7 +1,11 @@
 /*
- * Tells which signals it gets: "ready", then a line for each, with the value that sigqueue sent along. The first argument
- * says what it does about them: "die" (nothing), "ignore", or "handle". The second is the number of the signal that is
- * handled in any case, and ends it with the value's code if that is not 0. It does not outlive its parent.
+ * Tells which signals it gets: "ready", then a line for each, with the value that sigqueue sent along.
+ *
+ * MANNER [END [CODE]]. The manner is what it does about signals: "die" (nothing), "ignore", "handle", or "edit", which
+ * handles them, and stops like an editor when the terminal says so. The signal with the number END is handled in any case,
+ * and ends it with CODE; without CODE, with the value that was sent along, unless that is 0.
+ *
+ * It does not outlive its parent.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -10,33 +14,47 @@
 #include <time.h>
 #include <unistd.h>
 
+static void say(const char *word)
+{
+    puts(word);
+    fflush(stdout);
+}
+
 int main(int argc, char **argv)
 {
     pid_t parent = getppid();
+    const char *manner = argv[1];
     int end = argc > 2 ? atoi(argv[2]) : 0;
+    int code = argc > 3 ? atoi(argv[3]) : 0;
+    int edits = strcmp(manner, "edit") == 0;
     sigset_t heard;
-    if (strcmp(argv[1], "handle") == 0)
+    if (edits || strcmp(manner, "handle") == 0)
         sigfillset(&heard);
     else
         sigemptyset(&heard);
     if (end)
         sigaddset(&heard, end);
     for (int number = 1; number <= SIGRTMAX; number++)
-        signal(number, strcmp(argv[1], "ignore") == 0 && number != end ? SIG_IGN : SIG_DFL);
+        signal(number, strcmp(manner, "ignore") == 0 && number != end ? SIG_IGN : SIG_DFL);
     sigprocmask(SIG_SETMASK, &heard, NULL);
-    puts("ready");
-    fflush(stdout);
+    say("ready");
     while (getppid() == parent) {
         siginfo_t info;
+        char line[32];
         if (sigtimedwait(&heard, &info, &(struct timespec){.tv_sec = 1}) < 0)
             continue;
+        int value = info.si_code == SI_QUEUE ? info.si_value.sival_int : 0;
         if (info.si_code == SI_QUEUE)
-            printf("%d %d\n", info.si_signo, info.si_value.sival_int);
+            snprintf(line, sizeof line, "%d %d", info.si_signo, value);
         else
-            printf("%d\n", info.si_signo);
-        fflush(stdout);
-        if (info.si_signo == end && info.si_code == SI_QUEUE && info.si_value.sival_int)
-            return info.si_value.sival_int;
+            snprintf(line, sizeof line, "%d", info.si_signo);
+        say(line);
+        if (edits && info.si_signo == SIGTSTP) {
+            raise(SIGSTOP);
+            say("drawn anew");
+        }
+        if (info.si_signo == end && (code || value))
+            return code ? code : value;
     }
     return 1;
 }
