@@ -120,7 +120,13 @@ impl Turn {
     ///
     /// Where a refusal takes no time, `eager` goes on trying while way is given. Else there is no try before: one that fails
     /// would hold the holder up, and still be under way when others take what was freed.
-    pub fn insist(&mut self, gpu: Uuid, need: Need, eager: bool, mut call: impl FnMut() -> Status) -> Status {
+    pub fn insist(
+        &mut self,
+        gpu: Uuid,
+        need: Need,
+        eager: impl Fn() -> bool,
+        mut call: impl FnMut() -> Status,
+    ) -> Status {
         self.0 = Socket::connect(&config().socket, PATIENCE_SECONDS);
         let Some(socket) = &self.0 else { return OUT_OF_MEMORY };
         let (size, is_guess, most) = match need {
@@ -133,7 +139,7 @@ impl Turn {
                 // Out of step with whoever was faster.
                 system::sleep(i64::from(lost.min(4)));
             }
-            let mut tried = || eager.then(&mut call).filter(|status| *status != OUT_OF_MEMORY);
+            let mut tried = || eager().then(&mut call).filter(|status| *status != OUT_OF_MEMORY);
             let status = match give_way(socket, &request, &mut tried) {
                 Way::Taken(status) => status,
                 Way::Clear => call(),

@@ -40,7 +40,7 @@ const LARGE: u64 = 1 << 20;
 const QUICKLY: u8 = 1;
 const SLOWLY: u8 = 2;
 /// Microseconds from which on a refusal is slow.
-const SLOW: i64 = 1000;
+const SLOW: i64 = 4000;
 
 const UNKNOWN: u8 = 0;
 const MEMBER: u8 = 1;

@@ -48,7 +48,7 @@ fn insist(turn: &mut Turn, gpu: impl FnOnce() -> Option<Uuid>, need: Need, mut c
         }
         status
     };
-    let eager = matches!(need, Need::Bytes(_)) && !state.is_some_and(State::refusals_are_slow);
+    let eager = || matches!(need, Need::Bytes(_)) && !state.is_some_and(State::refusals_are_slow);
     let status = gpu().map_or(OUT_OF_MEMORY, |gpu| turn.insist(gpu, need, eager, timed));
     // The last word is the driver's.
     if is_hopeless && status == OUT_OF_MEMORY { call() } else { status }
