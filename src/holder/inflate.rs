@@ -46,7 +46,7 @@ impl Holder {
                 Ok(shortfalls)
             }
             Err(error) => {
-                self.let_go()?;
+                self.deflate()?;
                 self.leave_line();
                 Err(error)
             }

@@ -147,20 +147,16 @@ impl Holder {
         }
     }
 
-    /// Lets go of everything and says what that came to. A signal meanwhile ends it at once.
-    ///
-    /// # Errors
-    /// The system denies the holder its loop; the driver frees the memory when the process ends.
-    pub fn deflate(&mut self) -> Result<Released, HolderError> {
-        self.let_go()
-    }
-
     /// What is left when the balloon is gone: the signals, and the job they go to.
     pub fn into_signals(self) -> (Signals, Option<Job>) {
         (self.events.signals, self.events.job)
     }
 
-    fn let_go(&mut self) -> Result<Released, HolderError> {
+    /// Lets go of everything and says what that came to. A signal meanwhile ends it at once.
+    ///
+    /// # Errors
+    /// The system denies the holder its loop; the driver frees the memory when the process ends.
+    pub fn deflate(&mut self) -> Result<Released, HolderError> {
         self.state = State::Deflating;
         self.settle_requests();
         let all: Vec<usize> = (0..self.seats.len()).collect();
