@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::balloon::{Space, Step};
 use crate::gpu::GRANULARITY;
 use crate::handover::{JobUse, Reply, Yielded};
-use crate::holder::worker::{Bench, Task};
+use crate::holder::bench::{Bench, Task};
 use crate::units::ByteSize;
 
 /// How long the job must be quiet before the balloon is trimmed to the byte.
