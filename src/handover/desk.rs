@@ -21,7 +21,7 @@ use rustix::net::{
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::audit::News;
-use super::lane::{View, Yielded};
+use super::lane::{Need, View, Yielded};
 use super::ledger::Ledger;
 use super::page::Shared;
 use super::protocol::{Answer, BEGINS, HELLO, MAX_GPUS, NEED, PATIENT, Packet, READY, Request, VIEW, Welcome};
@@ -43,7 +43,7 @@ struct Connection {
     socket: Arc<OwnedFd>,
     pid: u32,
     /// What it needs and has not been given way to yet.
-    needs: Option<ByteSize>,
+    needs: Option<Need>,
 }
 
 /// Whose turn it is on a GPU, until when, and who comes after.
@@ -216,7 +216,8 @@ impl Desk {
 
     fn queue(&mut self, id: Id, request: Request, gpu: usize) {
         let Some(connection) = self.connection(id) else { return };
-        connection.needs = Some(ByteSize::new(request.size));
+        let size = ByteSize::new(request.size);
+        connection.needs = Some(if request.is_guess == 0 { Need::Bytes(size) } else { Need::About(size) });
         match &mut self.turns[gpu].current {
             Some((current, until)) if *current == id => {
                 *until = Instant::now() + TURN;
@@ -238,7 +239,7 @@ impl Desk {
             return;
         }
         let Some(connection) = self.connection(id) else { return };
-        let Some(size) = connection.needs.take() else { return };
+        let Some(need) = connection.needs.take() else { return };
         let reply = Reply::new(&connection.socket);
         let ledger = locked(&self.ledger);
         let retries = ledger.retries(gpu);
@@ -247,7 +248,7 @@ impl Desk {
             retries.fetch_add(is_worth_a_try.into(), Relaxed);
             reply.give(Answer { yes: is_worth_a_try.into(), ..Answer::default() });
         };
-        ledger.lane(gpu).give_way(size, Box::new(yielded));
+        ledger.lane(gpu).give_way(need, Box::new(yielded));
     }
 
     /// Whoever is next gets the turn where it is nobody's.

@@ -88,7 +88,8 @@ impl Drop for Keeper {
         // It says so if it stays; else its end closes the socket.
         let mut polled = [PollFd::new(&self.socket, PollFlags::IN)];
         let _ = poll(&mut polled, Some(&PATIENCE));
-        let has_ended = rustix::net::recv(&self.socket, &mut [0; 1][..], RecvFlags::DONTWAIT) == Ok((0, 0));
+        let received = rustix::net::recv(&self.socket, &mut [0; 1][..], RecvFlags::DONTWAIT);
+        let has_ended = matches!(received, Ok((_, 0)) | Err(rustix::io::Errno::CONNRESET));
         let how = if has_ended { WaitOptions::empty() } else { WaitOptions::NOHANG };
         let _ = rustix::process::waitpid(Some(self.pid), how);
     }
@@ -146,8 +147,9 @@ fn receive(socket: &OwnedFd) -> Option<OwnedFd> {
 fn a_user(path: &str) -> Option<OwnedFd> {
     let processes = fs::read_dir("/proc").ok()?;
     let pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter_map(Pid::from_raw).find_map(|pid| {
+    pids.filter_map(Pid::from_raw).filter(|pid| preloads(*pid, path)).find_map(|pid| {
         let process = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+        // Still the same one.
         preloads(pid, path).then_some(process)
     })
 }

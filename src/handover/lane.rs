@@ -22,9 +22,8 @@ pub trait Lane: Send {
     /// The balloon follows the job's use, whether or not that has changed: others on the GPU may have.
     fn follow(&self, job: JobUse);
 
-    /// Frees as little as makes room for `size` bytes (zero: nobody knows how many). What is freed is the job's until
-    /// [`Self::settle`].
-    fn give_way(&self, size: ByteSize, reply: Reply<Yielded>);
+    /// Frees as little as makes room for what is needed. What is freed is the job's until [`Self::settle`].
+    fn give_way(&self, need: Need, reply: Reply<Yielded>);
 
     /// The job has allocated what way was given to, or has given up.
     fn settle(&self, job: JobUse);
@@ -39,6 +38,14 @@ pub struct JobUse {
     pub holds: ByteSize,
     /// What it may take without being able to wait for the balloon to give way. Kept free for it on a full GPU.
     pub headroom: ByteSize,
+}
+
+/// What the driver refused the job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    Bytes(ByteSize),
+    /// Nobody knows how many; zero is a chunk.
+    About(ByteSize),
 }
 
 /// What giving way brought.

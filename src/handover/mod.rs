@@ -2,6 +2,18 @@
 //!
 //! The processes count what they allocate on a page that they share with the holder; a thread hears of changes. What needs
 //! an answer goes over a socket, at which another thread sits. A third looks at NVML for what the library cannot count.
+//!
+//! What it cannot do:
+//! - On a full GPU memory is free for an instant before the job has it. Who spins on the driver gets a part of it; then the
+//!   job needs more from the balloon, and so the reservation shrinks. Only memory that is never freed in between could
+//!   prevent that: a balloon of `cuMemCreate` memory, exported as descriptors and mapped by the library into the job in
+//!   place of an allocation of its own.
+//! - What the job frees is anybody's until the balloon has it back; below a chunk, until something else happens.
+//! - Where the library does not get (static and setuid programs, `RTLD_DEEPBIND`, `dlmopen`, a cleared `LD_PRELOAD`, another
+//!   pid namespace) the balloon follows NVML: 50 ms late, and on a full GPU a job can take at once no more than a context
+//!   and a chunk.
+//! - Where NVML lists other pids than ours, or no memory by process, contexts and code go uncounted.
+//! - A program that is linked against a sanitizer which insists on being the first library refuses to start.
 
 mod audit;
 mod desk;
@@ -35,7 +47,7 @@ use crate::units::ByteSize;
 use audit::{News, Subjects};
 use desk::{Desk, locked};
 pub use keeper::Keeper;
-pub use lane::{JobUse, Lane, Reply, View, Yielded};
+pub use lane::{JobUse, Lane, Need, Reply, View, Yielded};
 use ledger::Ledger;
 pub use ledger::Usage;
 use library::Library;

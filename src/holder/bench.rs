@@ -178,7 +178,7 @@ impl<S: Space> Bench<'_, S> {
                 self.report(Report::Held);
             }
             Order::JobHolds(job) => self.follow_job(job),
-            Order::GiveWay { size, reply } => self.give_way(size, reply),
+            Order::GiveWay { need, reply } => self.give_way(need, reply),
             Order::Settled(job) => self.settle(job),
             Order::View { reply } => {
                 let view = self.balloon.memory().ok().map(|memory| View {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::balloon::{Space, Step};
 use crate::gpu::GRANULARITY;
-use crate::handover::{JobUse, Reply, Yielded};
+use crate::handover::{JobUse, Need, Reply, Yielded};
 use crate::holder::bench::{Bench, Task};
 use crate::units::ByteSize;
 
@@ -76,13 +76,13 @@ impl<S: Space> Bench<'_, S> {
         self.head_for_share(AFTER_TURN);
     }
 
-    /// Frees as little as makes room for `size` bytes beside what is free, best fit first; at least one chunk, because what
+    /// Frees as little as makes room for what is needed beside what is free, best fit first; at least one chunk, because what
     /// is free already was not enough. Tells `reply` as soon as it is freed, and then takes back what was too much.
     ///
     /// What is missing goes in one go, since each chunk is up for grabs until the job has it all; and no more, whatever others
     /// take meanwhile.
-    pub(super) fn give_way(&mut self, size: ByteSize, reply: Reply<Yielded>) {
-        let Some(way) = self.free_for(size) else { return reply(None) };
+    pub(super) fn give_way(&mut self, need: Need, reply: Reply<Yielded>) {
+        let Some(way) = self.free_for(need) else { return reply(None) };
         let had = self.following.promised.unwrap_or_default().max(self.following.job.holds);
         self.following.promised = Some(had.saturating_add(way.freed).saturating_sub(way.surplus));
         self.balloon.set_target(self.share());
@@ -94,10 +94,11 @@ impl<S: Space> Bench<'_, S> {
         }
     }
 
-    fn free_for(&mut self, size: ByteSize) -> Option<Way> {
+    fn free_for(&mut self, need: Need) -> Option<Way> {
         let free = self.balloon.memory().ok()?.free;
         let mut way = Way::default();
-        if size > self.balloon.allocated().saturating_add(free) {
+        let (Need::Bytes(size) | Need::About(size)) = need;
+        if need == Need::Bytes(size) && size > self.balloon.allocated().saturating_add(free) {
             // It cannot fit even in an empty balloon's place: freeing would only lose memory to others.
             return Some(way);
         }
@@ -105,7 +106,7 @@ impl<S: Space> Bench<'_, S> {
         let needed = missing.round_up(GRANULARITY).unwrap_or(missing);
         loop {
             let wanted = match needed.saturating_sub(way.freed) {
-                ByteSize::ZERO if size.is_zero() => self.balloon.chunk_size(),
+                ByteSize::ZERO if need != Need::Bytes(size) => self.balloon.chunk_size(),
                 // Enough is free and still does not do: it lies in pieces, and a whole one is wanted.
                 ByteSize::ZERO => size,
                 missing => missing,

@@ -6,7 +6,7 @@ use std::sync::mpsc::Sender;
 
 use crate::control::registry::Registered;
 use crate::gpu::GpuUuid;
-use crate::handover::{JobUse, Lane, Reply, View, Yielded};
+use crate::handover::{JobUse, Lane, Need, Reply, View, Yielded};
 use crate::holder::Holder;
 use crate::holder::gauge::Gauge;
 use crate::holder::orders::Order;
@@ -49,8 +49,8 @@ impl Lane for WorkerLane {
         self.tell(Order::JobHolds(job));
     }
 
-    fn give_way(&self, size: ByteSize, reply: Reply<Yielded>) {
-        self.tell(Order::GiveWay { size, reply });
+    fn give_way(&self, need: Need, reply: Reply<Yielded>) {
+        self.tell(Order::GiveWay { need, reply });
     }
 
     fn settle(&self, job: JobUse) {

@@ -1,7 +1,7 @@
 //! What a worker is told by its holder, and what it reports.
 
 use crate::gpu::{CallError, Memory};
-use crate::handover::{JobUse, Reply, View, Yielded};
+use crate::handover::{JobUse, Need, Reply, View, Yielded};
 use crate::holder::plan::OnShort;
 use crate::units::ByteSize;
 
@@ -13,9 +13,9 @@ pub enum Order {
     Undo,
     /// What the job's processes hold; the balloon follows.
     JobHolds(JobUse),
-    /// The driver refused the job `size` bytes (zero: nobody knows how many): free as little as makes room for them. What
-    /// is freed is the job's until [`Order::Settled`].
-    GiveWay { size: ByteSize, reply: Reply<Yielded> },
+    /// The driver refused the job this: free as little as makes room for it. What is freed is the job's until
+    /// [`Order::Settled`].
+    GiveWay { need: Need, reply: Reply<Yielded> },
     /// The job has allocated what way was given to, or has given up.
     Settled(JobUse),
     /// Tell the memory and the balloon in one transaction.

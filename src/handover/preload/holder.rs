@@ -34,7 +34,7 @@ pub struct Membership {
 /// Says hello; `None` if nobody answers or no slot is left.
 pub fn join() -> Option<Membership> {
     let socket = Socket::connect(&config().socket, PATIENCE_SECONDS)?;
-    if !socket.send(&Request { kind: HELLO, padding: 0, size: 0, gpu: [0; 16] }) {
+    if !socket.send(&Request { kind: HELLO, is_guess: 0, size: 0, gpu: [0; 16] }) {
         return None;
     }
     let mut welcome = Welcome { slot: u32::MAX, count: 0, uuids: [[0; 16]; MAX_GPUS] };
@@ -84,12 +84,20 @@ impl Membership {
 /// What the holder knows of a GPU's memory, read in one go.
 pub fn memory(gpu: Uuid) -> Option<Answer> {
     let socket = Socket::connect(&config().socket, PATIENCE_SECONDS)?;
-    ask(&socket, &Request { kind: VIEW, padding: 0, size: 0, gpu }).filter(|answer| answer.yes != 0)
+    ask(&socket, &Request { kind: VIEW, is_guess: 0, size: 0, gpu }).filter(|answer| answer.yes != 0)
 }
 
 fn ask(socket: &Socket, request: &Request) -> Option<Answer> {
     let mut answer = Answer::default();
     (socket.send(request) && socket.receive(&mut answer).is_some()).then_some(answer)
+}
+
+/// How much a call needs.
+#[derive(Clone, Copy)]
+pub enum Need {
+    Bytes(u64),
+    /// Nobody tells; 0 is a little.
+    About(u64),
 }
 
 /// How long to go on trying while the holder gives way, before it is waited for: it may have been stopped.
@@ -101,12 +109,16 @@ const EAGER_MILLISECONDS: i64 = 50;
 pub struct Turn(Option<Socket>);
 
 impl Turn {
-    /// Has the holder give way to `size` bytes (0: nobody knows how many) and repeats `call`, which the driver refused for
-    /// want of memory, until it does not or the holder has nothing left. Gives the last status.
-    pub fn insist(&mut self, gpu: Uuid, size: u64, mut call: impl FnMut() -> Status) -> Status {
+    /// Has the holder give way to what is needed and repeats `call`, which the driver refused for want of memory, until it
+    /// does not or the holder has nothing left. Gives the last status.
+    pub fn insist(&mut self, gpu: Uuid, need: Need, mut call: impl FnMut() -> Status) -> Status {
         self.0 = Socket::connect(&config().socket, PATIENCE_SECONDS);
         let Some(socket) = &self.0 else { return OUT_OF_MEMORY };
-        let request = Request { kind: NEED, padding: 0, size, gpu };
+        let (size, is_guess) = match need {
+            Need::Bytes(size) => (size, 0),
+            Need::About(size) => (size, 1),
+        };
+        let request = Request { kind: NEED, is_guess, size, gpu };
         loop {
             match give_way(socket, &request, &mut call) {
                 Way::Clear => {}

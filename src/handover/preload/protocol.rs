@@ -72,8 +72,8 @@ pub struct Slot {
 
 /// Asks for a slot; answered with a [`Welcome`], which carries the page's descriptor.
 pub const HELLO: u32 = 1;
-/// The driver refused `size` bytes, or an unknown amount if that is 0. The connection is this process's turn on the GPU:
-/// until it is closed, or the next request is overdue, nobody else is served there.
+/// The driver refused `size` bytes, or, if that `is_guess`, about as much; 0 is about a chunk. The connection is this
+/// process's turn on the GPU: until it is closed, or the next request is overdue, nobody else is served there.
 pub const NEED: u32 = 2;
 /// Asks for the memory of a GPU as the holder knows it.
 pub const VIEW: u32 = 3;
@@ -84,7 +84,7 @@ pub const READY: u32 = 4;
 #[derive(Clone, Copy)]
 pub struct Request {
     pub kind: u32,
-    pub padding: u32,
+    pub is_guess: u32,
     pub size: u64,
     pub gpu: Uuid,
 }
@@ -135,9 +135,9 @@ pub unsafe trait Packet: Copy {
     }
 }
 
-// SAFETY: integers and arrays of them; `padding` fills the only gap.
+// SAFETY: integers and arrays of them, without a gap.
 unsafe impl Packet for Request {}
-// SAFETY: as above, without a gap.
+// SAFETY: as above.
 unsafe impl Packet for Welcome {}
-// SAFETY: as for `Request`.
+// SAFETY: integers; `padding` fills the only gap.
 unsafe impl Packet for Answer {}

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use crate::gpu::GpuUuid;
 use crate::handover::ledger::{Ledger, Reading};
 use crate::handover::page::Shared;
-use crate::handover::{JobUse, Lane, Reply, View, Yielded};
+use crate::handover::{JobUse, Lane, Need, Reply, View, Yielded};
 use crate::units::ByteSize;
 
 const MB: u64 = 1 << 20;
@@ -42,7 +42,7 @@ impl Lane for Recorder {
         self.told.lock().unwrap().push(job.holds.mb());
     }
 
-    fn give_way(&self, _size: ByteSize, _reply: Reply<Yielded>) {}
+    fn give_way(&self, _need: Need, _reply: Reply<Yielded>) {}
 
     fn settle(&self, job: JobUse) {
         self.follow(job);

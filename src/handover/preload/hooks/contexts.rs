@@ -1,8 +1,8 @@
-//! What takes memory of which nobody tells the size: contexts, code and graphs. Out of memory, the holder gives way a chunk
-//! at a time; afterwards the holder is told to look at NVML. And the end of contexts, with which their memory is freed.
+//! What takes memory of which nobody tells the size: contexts, code and graphs. Out of memory, the holder gives way by
+//! guess; afterwards the holder is told to look at NVML. And the end of contexts, with which their memory is freed.
 
 use crate::driver::{self, SUCCESS, Status};
-use crate::holder::Turn;
+use crate::holder::{Need, Turn};
 use crate::hook::{Hook, NEWEST, hook};
 use crate::hooks::{current_gpu, insist};
 use crate::state::{state, switched};
@@ -40,6 +40,10 @@ pub const HOOKS: &[&Hook] = &[
     &GRAPH_LAUNCH_PER_THREAD,
 ];
 
+/// What a context takes: 526 MiB on an H100. Asking for it a chunk at a time would cost a try for each, and a try takes a
+/// tenth of a second.
+const CONTEXT: Need = Need::About(528 << 20);
+
 /// Says hello beforehand: NVML may show the context, and to whom it belongs, before the driver has finished it.
 fn say_hello() {
     if let Some(state) = state() {
@@ -50,7 +54,7 @@ fn say_hello() {
 fn create(device: i32, call: impl FnMut() -> Status) -> Status {
     say_hello();
     let mut turn = Turn::default();
-    let status = insist(&mut turn, || driver::uuid(device), 0, call);
+    let status = insist(&mut turn, || driver::uuid(device), CONTEXT, call);
     if status == SUCCESS {
         switched();
         news();
@@ -60,7 +64,7 @@ fn create(device: i32, call: impl FnMut() -> Status) -> Status {
 
 fn load(call: impl FnMut() -> Status) -> Status {
     let mut turn = Turn::default();
-    let status = insist(&mut turn, current_gpu, 0, call);
+    let status = insist(&mut turn, current_gpu, Need::About(0), call);
     if status == SUCCESS {
         news();
     }
@@ -78,7 +82,7 @@ hook! {
     fn cuDevicePrimaryCtxRetain(context: *mut u64, device: i32) |real| {
         say_hello();
         let mut turn = Turn::default();
-        let status = insist(&mut turn, || driver::uuid(device), 0, || real(context, device));
+        let status = insist(&mut turn, || driver::uuid(device), CONTEXT, || real(context, device));
         if status == SUCCESS {
             // SAFETY: where the driver succeeded it has written the handle.
             primary_retained(device, unsafe { *context });
@@ -327,7 +331,7 @@ hook! {
 
 /// Launched again and again: no news of a success.
 fn launch(call: impl FnMut() -> Status) -> Status {
-    insist(&mut Turn::default(), current_gpu, 0, call)
+    insist(&mut Turn::default(), current_gpu, Need::About(0), call)
 }
 
 hook! {

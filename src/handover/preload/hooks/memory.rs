@@ -1,7 +1,7 @@
 //! Linear memory and arrays: allocate first, count after; on out of memory have the holder give way.
 
 use crate::driver::{SUCCESS, Status};
-use crate::holder::Turn;
+use crate::holder::{Need, Turn};
 use crate::hook::{Hook, NEWEST, hook};
 use crate::hooks::{current_gpu, insist};
 use crate::state::{allocated, freeing};
@@ -31,7 +31,7 @@ fn footprint(size: u64) -> u64 {
 /// Calls the driver for `size` bytes and notes what came of it under the key that `key` reads.
 fn allocate(kind: Kind, size: u64, key: impl FnOnce() -> u64, call: impl FnMut() -> Status) -> Status {
     let mut turn = Turn::default();
-    let status = insist(&mut turn, current_gpu, size, call);
+    let status = insist(&mut turn, current_gpu, Need::Bytes(size), call);
     if status == SUCCESS {
         allocated(kind, key(), footprint(size));
     }
@@ -51,7 +51,7 @@ hook! {
     fn cuMemAllocPitch_v2(address: *mut u64, pitch: *mut usize, width: usize, height: usize, element: u32) |real| {
         let mut turn = Turn::default();
         let wanted = (width as u64).saturating_mul(height as u64);
-        let status = insist(&mut turn, current_gpu, wanted, || real(address, pitch, width, height, element));
+        let status = insist(&mut turn, current_gpu, Need::Bytes(wanted), || real(address, pitch, width, height, element));
         if status == SUCCESS {
             // SAFETY: where the driver succeeded it has written both.
             let (address, pitch) = unsafe { (*address, *pitch) };

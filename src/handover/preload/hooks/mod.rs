@@ -9,7 +9,7 @@ mod views;
 use core::ffi::CStr;
 
 use crate::driver::{OUT_OF_MEMORY, Status};
-use crate::holder::Turn;
+use crate::holder::{Need, Turn};
 use crate::hook::Hook;
 use crate::protocol::Uuid;
 use crate::resolve;
@@ -26,11 +26,11 @@ pub fn for_symbol(symbol: &CStr) -> Option<&'static Hook> {
     all().find(|hook| hook.symbol == symbol)
 }
 
-/// Calls the driver, and again for as long as it is out of memory and the holder gives way. `size` 0: nobody knows.
-fn insist(turn: &mut Turn, gpu: impl FnOnce() -> Option<Uuid>, size: u64, mut call: impl FnMut() -> Status) -> Status {
+/// Calls the driver, and again for as long as it is out of memory and the holder gives way.
+fn insist(turn: &mut Turn, gpu: impl FnOnce() -> Option<Uuid>, need: Need, mut call: impl FnMut() -> Status) -> Status {
     let status = call();
     match gpu {
-        gpu if status == OUT_OF_MEMORY => gpu().map_or(status, |gpu| turn.insist(gpu, size, call)),
+        gpu if status == OUT_OF_MEMORY => gpu().map_or(status, |gpu| turn.insist(gpu, need, call)),
         _ => status,
     }
 }

@@ -2,7 +2,7 @@
 //! undone, in either order, so both are counted.
 
 use crate::driver::{self, SUCCESS, Status};
-use crate::holder::Turn;
+use crate::holder::{Need, Turn};
 use crate::hook::{Hook, NEWEST, hook};
 use crate::hooks::insist;
 use crate::state::{State, state};
@@ -44,7 +44,7 @@ hook! {
         let device = unsafe { device(properties) };
         let mut turn = Turn::default();
         let gpu = || driver::uuid(device?);
-        let status = insist(&mut turn, gpu, size as u64, || real(handle, size, properties, flags));
+        let status = insist(&mut turn, gpu, Need::Bytes(size as u64), || real(handle, size, properties, flags));
         if status == SUCCESS
             && let (Some(state), Some(device)) = (state(), device)
             && let Some(gpu) = state.gpu(device)

@@ -1,7 +1,7 @@
 //! Stream-ordered memory, counted by what its pools hold.
 
 use crate::driver::{self, SUCCESS, Status};
-use crate::holder::Turn;
+use crate::holder::{Need, Turn};
 use crate::hook::{Hook, NEWEST, hook};
 use crate::hooks::{current_gpu, insist};
 use crate::state::{allocated, freeing, state};
@@ -27,7 +27,7 @@ pub const HOOKS: &[&Hook] = &[
 /// Calls the driver for memory out of a pool, of the current device unless it is given, and counts what the pool holds then.
 fn allocate(size: usize, pool: Option<u64>, address: *const u64, call: impl FnMut() -> Status) -> Status {
     let mut turn = Turn::default();
-    let status = insist(&mut turn, current_gpu, size as u64, call);
+    let status = insist(&mut turn, current_gpu, Need::Bytes(size as u64), call);
     if status == SUCCESS && !count(pool) {
         // SAFETY: where the driver succeeded it has written the address.
         allocated(Kind::Memory, unsafe { *address }, size as u64);
