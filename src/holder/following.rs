@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::balloon::Space;
 use crate::gpu::{CallError, GRANULARITY};
 use crate::handover::{JobUse, Need, Reply, Yielded};
-use crate::holder::worker::{Bench, Task};
+use crate::holder::bench::{Bench, Task};
 use crate::units::ByteSize;
 
 /// How long the job must be quiet before the balloon is trimmed to the byte.
