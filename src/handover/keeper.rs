@@ -11,6 +11,7 @@ use std::fs;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
@@ -27,6 +28,10 @@ const NAME: &std::ffi::CStr = c"balloon-library";
 /// How long the holder waits at its end for the keeper's, to take it off init's hands. Looking through `/proc` takes
 /// milliseconds.
 const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+
+/// How often, and how far apart, a process is looked at that seems to have no environment.
+const LOOKS: u32 = 5;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(2);
 
 /// The holder's end of the keeper. Dropping it waits for the keeper's end, unless that has something left to keep.
 #[derive(Debug)]
@@ -154,9 +159,19 @@ fn a_user(path: &str) -> Option<OwnedFd> {
     })
 }
 
-/// Zombies have no environment, and another user's cannot be read.
+/// Zombies have no environment, and another user's cannot be read. A process has none either for the moment in which it
+/// replaces its program.
 fn preloads(pid: Pid, path: &str) -> bool {
-    let environment = fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero())).unwrap_or_default();
+    let process = format!("/proc/{}", pid.as_raw_nonzero());
+    let read = || fs::read(format!("{process}/environ")).unwrap_or_default();
+    let mut environment = read();
+    for _ in 0..LOOKS {
+        if !environment.is_empty() || fs::read_link(format!("{process}/exe")).is_err() {
+            break;
+        }
+        std::thread::sleep(BETWEEN_LOOKS);
+        environment = read();
+    }
     environment.split(|byte| *byte == 0).any(|variable| {
         variable.strip_prefix(b"LD_PRELOAD=").is_some_and(|libraries| {
             libraries.split(|byte| matches!(byte, b':' | b' ')).any(|library| library == path.as_bytes())
