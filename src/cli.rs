@@ -7,6 +7,7 @@ mod generated;
 mod manual;
 #[cfg(test)]
 mod shells;
+mod usage;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -16,7 +17,8 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::units::{ByteSize, ReserveSpec, ResizeSpec};
-pub use command::{completions, read};
+pub use command::completions;
+pub use usage::parse;
 
 /// Reserve GPU memory on shared NVIDIA machines, hold it at no cost, and hand it to the job it is for.
 #[derive(Debug, Parser)]
@@ -82,9 +84,9 @@ pub struct Reservation {
     /// GPUs: 0,1 | 0-3 | all | any:2 | GPU-UUID | PCI-ID
     ///
     /// An index is a CUDA ordinal in PCI bus order within CUDA_VISIBLE_DEVICES; with that variable unset, it is
-    /// nvidia-smi's. A UUID, of a GPU or of a MIG instance, may be shortened to a prefix that no other has. `any:2` takes the two GPUs with the most
-    /// free memory that can take the request. May be repeated. Without it: every GPU in CUDA_VISIBLE_DEVICES when that is
-    /// set, else GPU 0.
+    /// nvidia-smi's. A UUID, of a GPU or of a MIG instance, may be shortened to a prefix that no other has. `any:2` takes
+    /// the two GPUs with the most free memory that can take the request. May be repeated. Without it: every GPU in
+    /// CUDA_VISIBLE_DEVICES when that is set, else GPU 0.
     #[arg(short, long, value_name = "LIST", env = "GPU_BALLOON_GPU")]
     pub gpu: Vec<String>,
 

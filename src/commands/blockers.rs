@@ -1,7 +1,7 @@
 //! Who is in the way: the processes that hold a GPU's memory, named in the error of a request that does not fit.
 
 use crate::commands::failure::Failure;
-use crate::commands::status::holders::ask_all;
+use crate::commands::inquiry::ask_all;
 use crate::control::registry;
 use crate::control::wire::Balloon;
 use crate::gpu::{GpuProcess, GpuUuid, Nvml};

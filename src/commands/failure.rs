@@ -8,6 +8,7 @@ use crate::control::registry::{FindError, RegistryError};
 use crate::exit::Exit;
 use crate::gpu::{CallError, ComputeMode, Device, DriverError, SelectError, VISIBLE_DEVICES};
 use crate::holder::HolderError;
+use crate::process::printable;
 
 /// Why a command ends without having done its job.
 #[derive(Debug)]
@@ -80,12 +81,13 @@ impl Failure {
 
     /// Prints the failure on standard error and returns its exit code. A closed standard error changes nothing.
     pub fn report(self) -> ExitCode {
-        let mut text = format!("gpu-balloon: {:#}\n", self.error);
+        // What was typed, and what variables hold, is quoted as it is.
+        let mut text = format!("gpu-balloon: {}\n", printable(&format!("{:#}", self.error)));
         for detail in &self.details {
-            let _ = writeln!(text, "  {detail}");
+            let _ = writeln!(text, "  {}", printable(detail));
         }
         if let Some(hint) = &self.hint {
-            let _ = writeln!(text, "hint: {hint}");
+            let _ = writeln!(text, "hint: {}", printable(hint));
         }
         let _ = io::stderr().write_all(text.as_bytes());
         self.exit

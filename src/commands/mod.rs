@@ -9,6 +9,7 @@ mod failure;
 mod handing;
 mod hold;
 mod holders;
+mod inquiry;
 mod machine;
 mod output;
 mod plan;
@@ -17,7 +18,6 @@ mod resize;
 mod run;
 mod status;
 mod talk;
-pub mod usage;
 mod waiting_line;
 
 use std::process::ExitCode;

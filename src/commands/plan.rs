@@ -10,8 +10,7 @@ use crate::control::name::Name;
 use crate::exit::Exit;
 use crate::gpu::{CallError, ComputeMode, Device, Driver, DriverError, GpuSelector, Kind, Known, Nvml, SelectError};
 use crate::gpu::{Selection, VISIBLE_DEVICES, Visibility, Visible, VisibleDevices};
-use crate::holder::worker::{Backing, OnShort};
-use crate::holder::{Gpus, Holder, Manner, Plan, Waiting, Wanted};
+use crate::holder::{Backing, Gpus, Holder, Manner, OnShort, Plan, Waiting, Wanted};
 use crate::units::{Amount, ByteSize, PerGpu, ReserveSpec};
 
 /// A plan, and the GPUs that it may use, as the caller names them.

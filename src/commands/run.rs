@@ -14,8 +14,7 @@ use crate::commands::plan::{Planned, chosen, plan};
 use crate::commands::talk::{self, Show};
 use crate::exit::Exit;
 use crate::gpu::{CallError, ComputeMode, VISIBLE_DEVICES, Visible, order_at_start};
-use crate::holder::worker::Backing;
-use crate::holder::{Cause, Gpus, Holder, HolderError, Plan, Released, Wanted};
+use crate::holder::{Backing, Cause, Gpus, Holder, HolderError, Plan, Released, Wanted};
 use crate::job::{Ended, Inherited, Job, Kin, Mark, SpawnError, Spec};
 use crate::signals::{Purpose, Signals};
 

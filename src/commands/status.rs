@@ -1,6 +1,5 @@
 //! `gpu-balloon status`: shows GPUs, balloons and who holds the rest. Creates no CUDA context.
 
-pub mod holders;
 mod survey;
 mod view;
 mod watch;

@@ -1,6 +1,6 @@
 //! The private directory where this user's holders are found: verified, never trusted.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -165,7 +165,8 @@ fn entries(directory: &Path) -> impl Iterator<Item = (PathBuf, String)> {
     entries.filter_map(|entry| Some((entry.path(), entry.file_name().into_string().ok()?)))
 }
 
-/// Whether two descriptions are of the same file.
-pub fn same_file(one: &fs::Metadata, other: &fs::Metadata) -> bool {
-    (one.dev(), one.ino()) == (other.dev(), other.ino())
+/// Whether `path` still leads to `file`. A lock on a file that was replaced or removed says nothing about its name.
+pub fn is_at(file: &File, path: &Path) -> bool {
+    let (Ok(own), Ok(there)) = (file.metadata(), fs::metadata(path)) else { return false };
+    (own.dev(), own.ino()) == (there.dev(), there.ino())
 }

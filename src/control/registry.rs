@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, OFlags, flock};
 use serde::{Deserialize, Serialize};
 
-use crate::control::directory::{DirectoryError, RuntimeDirectory, same_file};
+use crate::control::directory::{DirectoryError, RuntimeDirectory, is_at};
 use crate::control::name::Name;
 use crate::control::wire::MAX_MESSAGE;
 use crate::gpu::GpuUuid;
@@ -83,9 +83,7 @@ impl Registered {
                 continue;
             }
             // Whoever clears a dead holder's file does so under its lock: a file that is gone by now is not the name.
-            let still_there =
-                fs::metadata(&path).is_ok_and(|now| file.metadata().is_ok_and(|own| same_file(&own, &now)));
-            if still_there {
+            if is_at(&file, &path) {
                 remove(directory, name.as_str(), &[SOCKET, JOB_SOCKET]);
                 return Ok(Self { directory: directory.clone(), name: name.clone(), file });
             }
@@ -169,7 +167,7 @@ fn look_up(directory: &RuntimeDirectory, name: String) -> Option<Entry> {
         return Some(Entry { directory: directory.clone(), name, registration });
     }
     // Still under the lock, so that a holder that claims the name now keeps what it makes.
-    if fs::metadata(&path).is_ok_and(|now| file.metadata().is_ok_and(|own| same_file(&own, &now))) {
+    if is_at(&file, &path) {
         if let Some(registration) = registration {
             clear_empty(&directory.short_path(&log_name(registration.pid)));
         }

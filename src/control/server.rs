@@ -10,6 +10,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use crate::control::directory::RuntimeDirectory;
 use crate::control::wire::{Answer, Envelope, MAX_MESSAGE, Request, VERSION};
@@ -84,7 +85,7 @@ impl Server {
             match self.listener.accept() {
                 Ok((stream, _)) => self.admit(stream, now, &mut requests),
                 // No descriptor left: the oldest silent peer gives up its own, or poll(2) would report the listener for ever.
-                Err(error) if error.raw_os_error() == Some(libc::EMFILE) && self.evict() => {}
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::MFILE) && self.evict() => {}
                 Err(_) => break,
             }
         }

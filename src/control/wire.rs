@@ -3,6 +3,9 @@
 //! Owns the shape and the version of the wire, nothing else. Sizes are bytes and times are RFC 3339 text, so that a
 //! message reads the same as the output of `status --json`.
 
+use std::fmt::Write as _;
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use serde::{Deserialize, Serialize};
 
 use crate::gpu::GpuUuid;
@@ -12,6 +15,14 @@ pub const VERSION: u32 = 1;
 
 /// The longest message, in bytes. 16 GPUs with the longest names allowed take about 8 KiB.
 pub const MAX_MESSAGE: usize = 64 * 1024;
+
+/// The time as it travels, by the second; `None` before 1970 and after 9999, of which RFC 3339 knows nothing.
+pub fn rfc3339(time: SystemTime) -> Option<String> {
+    time.duration_since(UNIX_EPOCH).ok()?;
+    let mut text = String::new();
+    write!(text, "{}", humantime::format_rfc3339_seconds(time)).ok()?;
+    Some(text)
+}
 
 /// A request as it travels.
 #[derive(Debug, Serialize, Deserialize)]
@@ -131,4 +142,21 @@ pub struct Shortfall {
     pub wanted_bytes: u64,
     pub free_bytes: u64,
     pub missing_bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_time_that_cannot_be_written_is_not_known() {
+        let at = |seconds| rfc3339(UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!(at(0).as_deref(), Some("1970-01-01T00:00:00Z"));
+        assert_eq!(at(253_402_300_799).as_deref(), Some("9999-12-31T23:59:59Z"));
+        assert_eq!(at(253_402_300_800), None);
+        assert_eq!(at(1 << 60), None);
+        assert_eq!(rfc3339(UNIX_EPOCH - Duration::from_secs(1)), None);
+    }
 }

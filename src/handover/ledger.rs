@@ -12,8 +12,9 @@ use super::protocol::{MAX_GPUS, MAX_SLOTS, Slot};
 use crate::gpu::GpuUuid;
 use crate::units::ByteSize;
 
-/// What a job may need without being able to wait for it, such as code loaded by the first launch of a kernel.
-const LAZY_LOADING: ByteSize = ByteSize::new(32 << 20);
+/// What a job may need without being able to wait for it, such as code loaded by the first launch of a kernel. At most a
+/// chunk, which is how exactly the balloon promises to follow.
+const LAZY_LOADING: ByteSize = ByteSize::new(64 << 20);
 
 /// What the job had of one GPU.
 #[derive(Debug, Clone, Copy, Default)]
@@ -224,7 +225,7 @@ impl Ledger {
         let headroom = if self.expects_strangers {
             self.headroom_for_strangers
         } else if has_members {
-            LAZY_LOADING.min(ByteSize::new(chunk / 2))
+            LAZY_LOADING.min(ByteSize::new(chunk))
         } else {
             ByteSize::ZERO
         };

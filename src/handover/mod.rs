@@ -54,8 +54,8 @@ use library::Library;
 pub use library::VARIABLE as PRELOAD;
 use page::Shared;
 
-/// What a context costs where nobody can tell.
-const TYPICAL_CONTEXT: ByteSize = ByteSize::new(512 << 20);
+/// What a job's context costs at least: 526 MiB on an H100. The holder's own, by which one might guess, is trimmed.
+const TYPICAL_CONTEXT: ByteSize = ByteSize::new(528 << 20);
 
 /// What the job is shown of the memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,7 +162,7 @@ impl Handover {
             Some(used) if used > held => used.saturating_sub(held),
             _ => TYPICAL_CONTEXT,
         });
-        let context = largest.max().unwrap_or(TYPICAL_CONTEXT);
+        let context = largest.max().unwrap_or(TYPICAL_CONTEXT).max(TYPICAL_CONTEXT);
         ledger.expect_strangers(context.saturating_add(chunk));
     }
 

@@ -1,12 +1,9 @@
 //! The balloon as its holder describes it to others.
 
-use std::sync::atomic::Ordering;
-
-use crate::control::wire::{Balloon, BalloonGpu};
+use crate::control::wire::{Balloon, BalloonGpu, rfc3339};
 use crate::holder::Holder;
 use crate::holder::in_line::fixed;
 use crate::holder::seat::Seat;
-use crate::units::ByteSize;
 
 impl Holder {
     /// The balloon as it stands. Asks nobody: the workers may be busy.
@@ -18,8 +15,8 @@ impl Holder {
             command: Some(self.plan.command.clone()),
             reason: self.plan.reason.clone(),
             state: self.state,
-            started_at: Some(humantime::format_rfc3339_seconds(self.started_at).to_string()),
-            ends_at: self.ends.map(|(_, at)| humantime::format_rfc3339_seconds(at).to_string()),
+            started_at: rfc3339(self.started_at),
+            ends_at: self.ends.and_then(|(_, at)| rfc3339(at)),
             gpus: self.seats.iter().filter(|seat| !seat.is_released).map(|seat| self.describe_seat(seat)).collect(),
             place_in_line: self.place_in_line(),
             log: self.plan.log.clone(),
@@ -27,26 +24,19 @@ impl Holder {
     }
 
     fn describe_seat(&self, seat: &Seat) -> BalloonGpu {
-        let gauge = seat.worker.as_ref().map(|worker| &worker.gauge);
-        let read = |value: fn(&crate::holder::worker::Gauge) -> &std::sync::atomic::AtomicU64| {
-            gauge.map_or(0, |gauge| value(gauge).load(Ordering::Relaxed))
-        };
-        let (target, allocated, job) =
-            (read(|gauge| &gauge.target), read(|gauge| &gauge.allocated), read(|gauge| &gauge.job));
+        let figures = seat.figures();
         let planned = || if seat.worker.is_none() { fixed(&seat.wanted) } else { None };
-        let target = seat.goal.or_else(planned).map_or(target, ByteSize::bytes);
+        let target = seat.goal.or_else(planned).unwrap_or(figures.target);
+        let chunk_size = if figures.chunk_size.is_zero() { self.plan.chunk_size } else { figures.chunk_size };
         BalloonGpu {
             uuid: seat.uuid(),
-            is_inflated: target > 0 && allocated + job >= target,
-            target_bytes: (target > 0).then_some(target),
-            allocated_bytes: allocated,
-            num_chunks: read(|gauge| &gauge.chunks),
-            chunk_bytes: match read(|gauge| &gauge.chunk_size) {
-                0 => self.plan.chunk_size.bytes(),
-                size => ByteSize::new(size).bytes(),
-            },
+            is_inflated: !target.is_zero() && figures.allocated.saturating_add(figures.job) >= target,
+            target_bytes: (!target.is_zero()).then_some(target.bytes()),
+            allocated_bytes: figures.allocated.bytes(),
+            num_chunks: figures.num_chunks,
+            chunk_bytes: chunk_size.bytes(),
             overhead_bytes: None,
-            handed_over_bytes: job.min(target),
+            handed_over_bytes: figures.job.min(target).bytes(),
         }
     }
 }

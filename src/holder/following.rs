@@ -6,10 +6,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::balloon::{Space, Step};
-use crate::gpu::GRANULARITY;
+use crate::balloon::Space;
+use crate::gpu::{CallError, GRANULARITY};
 use crate::handover::{JobUse, Need, Reply, Yielded};
-use crate::holder::worker::{Bench, Task};
+use crate::holder::bench::{Bench, Task};
 use crate::units::ByteSize;
 
 /// How long the job must be quiet before the balloon is trimmed to the byte.
@@ -158,26 +158,46 @@ impl<S: Space> Bench<'_, S> {
     /// A step towards the share.
     pub(super) fn catch_up(&mut self) {
         self.task = Task::Idle;
-        if self.balloon.allocated() > self.balloon.target() {
-            if let Err(error) = self.balloon.deflate() {
-                tracing::warn!(%error, "balloon not deflated");
-            }
-            return;
+        let outcome = if self.balloon.allocated() > self.balloon.target() { self.trim() } else { self.refill() };
+        if let Err(error) = outcome {
+            tracing::warn!(%error, "balloon not brought to its share");
         }
+    }
+
+    /// Down to the share. Where there is no room to split a chunk before it is freed, it is freed and the rest taken back.
+    fn trim(&mut self) -> Result<(), CallError> {
+        self.balloon.deflate()?;
+        let excess = self.balloon.allocated().saturating_sub(self.balloon.target());
+        if excess < GRANULARITY {
+            return Ok(());
+        }
+        let freed = self.balloon.give_way(excess)?;
+        self.balloon.take_back(freed.saturating_sub(excess)).map(drop)
+    }
+
+    /// Up towards the share by a chunk, as far as the job's headroom stays free.
+    fn refill(&mut self) -> Result<(), CallError> {
         if self.following.promised.is_some() {
-            return;
+            return Ok(());
         }
-        match self.balloon.inflate_step() {
-            Ok(Step::Grew) => self.task = Task::Follow { at: Instant::now() },
-            Ok(Step::Full) => {}
-            Ok(Step::Short(missing)) if self.following.failures < TRIES => {
-                let pause = FIRST_PAUSE * 2_u32.pow(self.following.failures);
-                self.following.failures += 1;
-                tracing::debug!(%missing, ?pause, "balloon not whole again yet");
-                self.task = Task::Follow { at: Instant::now() + pause };
-            }
-            Ok(Step::Short(missing)) => tracing::debug!(%missing, "balloon smaller than its share: others have it"),
-            Err(error) => tracing::warn!(%error, "balloon not inflated again"),
+        let free = self.balloon.memory()?.free;
+        let room = free.saturating_sub(self.following.job.headroom).round_down(GRANULARITY);
+        let missing = self.balloon.target().saturating_sub(self.balloon.allocated());
+        let size = missing.min(room).min(self.balloon.chunk_size());
+        let grown = !size.is_zero() && self.balloon.take_back(size)?;
+        if missing.is_zero() {
+            return Ok(());
         }
+        if grown {
+            self.task = Task::Follow { at: Instant::now() };
+        } else if self.following.failures < TRIES {
+            let pause = FIRST_PAUSE * 2_u32.pow(self.following.failures);
+            self.following.failures += 1;
+            tracing::debug!(%missing, ?pause, "balloon not whole again yet");
+            self.task = Task::Follow { at: Instant::now() + pause };
+        } else {
+            tracing::debug!(%missing, "balloon smaller than its share: others have it");
+        }
+        Ok(())
     }
 }

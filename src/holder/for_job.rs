@@ -1,13 +1,17 @@
 //! What a holder has for the handover to its job: the balloons, and a place to listen.
 
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 
+use crate::control::registry::Registered;
 use crate::gpu::GpuUuid;
 use crate::handover::{JobUse, Lane, Need, Reply, View, Yielded};
 use crate::holder::Holder;
-use crate::holder::worker::{Backing, Gauge, Order};
+use crate::holder::gauge::Gauge;
+use crate::holder::orders::Order;
+use crate::holder::plan::Backing;
+use crate::holder::seat::Seat;
 use crate::units::ByteSize;
 
 /// A worker, for the handover.
@@ -22,10 +26,6 @@ impl WorkerLane {
     fn tell(&self, order: Order) {
         let _ = self.orders.send(order);
     }
-
-    fn read(&self, value: fn(&Gauge) -> &AtomicU64) -> ByteSize {
-        ByteSize::new(value(&self.gauge).load(Ordering::Relaxed))
-    }
 }
 
 impl Lane for WorkerLane {
@@ -34,15 +34,15 @@ impl Lane for WorkerLane {
     }
 
     fn held(&self) -> ByteSize {
-        self.read(|gauge| &gauge.allocated)
+        self.gauge.read().allocated
     }
 
     fn reservation(&self) -> ByteSize {
-        self.read(|gauge| &gauge.target)
+        self.gauge.read().target
     }
 
     fn chunk_size(&self) -> ByteSize {
-        self.read(|gauge| &gauge.chunk_size)
+        self.gauge.read().chunk_size
     }
 
     fn follow(&self, job: JobUse) {
@@ -65,7 +65,7 @@ impl Lane for WorkerLane {
 impl Holder {
     /// Its balloons, for a handover.
     pub fn lanes(&self) -> Vec<Box<dyn Lane>> {
-        let lane = |seat: &super::seat::Seat| {
+        let lane = |seat: &Seat| {
             let worker = seat.worker.as_ref()?;
             let lane = WorkerLane { gpu: seat.uuid(), orders: worker.orders.clone(), gauge: Arc::clone(&worker.gauge) };
             Some(Box::new(lane) as Box<dyn Lane>)
@@ -85,7 +85,7 @@ impl Holder {
 
     /// Where to listen to the job's processes: the path for this process, and the one for them. `None` for a holder that is
     /// not registered.
-    pub fn job_socket(&self) -> Option<(std::path::PathBuf, std::path::PathBuf)> {
-        self.registered.as_ref().map(crate::control::registry::Registered::job_socket)
+    pub fn job_socket(&self) -> Option<(PathBuf, PathBuf)> {
+        self.registered.as_ref().map(Registered::job_socket)
     }
 }

@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use crate::gpu::{GRANULARITY, GpuUuid, Memory};
 use crate::holder::Holder;
+use crate::holder::bench::GIVEN_TO_NOBODY;
 use crate::holder::in_line::{fixed, want};
 use crate::holder::inflate::{Watch, target};
-use crate::holder::plan::{Gpus, HolderError, Shortfall};
+use crate::holder::orders::Order;
+use crate::holder::plan::{Gpus, HolderError, OnShort, Shortfall};
 use crate::holder::seat::Seat;
-use crate::holder::worker::{GIVEN_TO_NOBODY, OnShort, Order};
 use crate::line::policy::{EVERYTHING, Free, Grant, Request, Want};
 use crate::units::ByteSize;
 

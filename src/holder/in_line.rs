@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::control::directory::RuntimeDirectory;
 use crate::gpu::{GRANULARITY, GpuUuid, Memory, NvmlError};
-use crate::holder::plan::{Gpus, HolderError, Plan, Wanted};
-use crate::holder::worker::Backing;
+use crate::holder::plan::{Backing, Gpus, HolderError, Plan, Wanted};
 use crate::line::policy::{Free, Request, Stage, Want, Wish};
 use crate::line::sight::Sight;
 use crate::line::turn::Turn;

@@ -4,10 +4,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::control::wire::{Answer, Request, State};
 use crate::gpu::{GRANULARITY, Memory};
-use crate::holder::plan::{HolderError, Manner, Shortfall};
+use crate::holder::orders::{Order, Report};
+use crate::holder::plan::{HolderError, Manner, OnShort, Shortfall};
 use crate::holder::seat::Seat;
 use crate::holder::waiting::Watched;
-use crate::holder::worker::{OnShort, Order, Report, Worker};
+use crate::holder::worker::Worker;
 use crate::holder::{Event, Holder, Progress};
 use crate::units::{self, ByteSize};
 
@@ -46,7 +47,7 @@ impl Holder {
                 Ok(shortfalls)
             }
             Err(error) => {
-                self.let_go()?;
+                self.deflate()?;
                 self.leave_line();
                 Err(error)
             }

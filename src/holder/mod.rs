@@ -1,13 +1,16 @@
 //! A holder: one running `hold` or `run`. Its loop alone decides about the balloon; a [`worker`] per GPU does the work.
 
+mod bench;
 mod describe;
 mod events;
 mod following;
 mod for_job;
+mod gauge;
 mod grow;
 mod in_line;
 mod inflate;
 mod lag;
+mod orders;
 mod plan;
 mod reports;
 mod requests;
@@ -15,26 +18,26 @@ mod resize;
 mod seat;
 mod spaces;
 mod waiting;
-pub mod worker;
+mod worker;
 
 use std::time::{Instant, SystemTime};
 
 pub use events::{Event, Events, process};
-pub use plan::{Cause, Gpus, HolderError, Manner, Plan, Released, Shortfall, Waiting, Wanted};
+pub use plan::{Backing, Cause, Gpus, HolderError, Manner, OnShort, Plan, Released, Shortfall, Waiting, Wanted};
 pub use waiting::{Lack, Watched};
 
 use crate::control::directory::RuntimeDirectory;
 use crate::control::name::Name;
 use crate::control::registry::{Registered, Registration, RegistryError};
 use crate::control::server::{Asker, Server};
-use crate::control::wire::{Answer, Request, State};
+use crate::control::wire::{Answer, Request, State, rfc3339};
 use crate::gpu::GpuUuid;
 use crate::holder::in_line::InLine;
+use crate::holder::orders::{Order, Report};
 use crate::holder::reports::Reports;
 use crate::holder::requests::{Requests, Wish};
 use crate::holder::resize::Resize;
 use crate::holder::seat::Seat;
-use crate::holder::worker::{Order, Report};
 use crate::job::Job;
 use crate::signals::Signals;
 use crate::units::ByteSize;
@@ -147,20 +150,16 @@ impl Holder {
         }
     }
 
-    /// Lets go of everything and says what that came to. A signal meanwhile ends it at once.
-    ///
-    /// # Errors
-    /// The system denies the holder its loop; the driver frees the memory when the process ends.
-    pub fn deflate(&mut self) -> Result<Released, HolderError> {
-        self.let_go()
-    }
-
     /// What is left when the balloon is gone: the signals, and the job they go to.
     pub fn into_signals(self) -> (Signals, Option<Job>) {
         (self.events.signals, self.events.job)
     }
 
-    fn let_go(&mut self) -> Result<Released, HolderError> {
+    /// Lets go of everything and says what that came to. A signal meanwhile ends it at once.
+    ///
+    /// # Errors
+    /// The system denies the holder its loop; the driver frees the memory when the process ends.
+    pub fn deflate(&mut self) -> Result<Released, HolderError> {
         self.state = State::Deflating;
         self.settle_requests();
         let all: Vec<usize> = (0..self.seats.len()).collect();
@@ -243,7 +242,7 @@ fn describe_in(registered: &mut Registered, plan: &Plan, started_at: SystemTime,
         pid: std::process::id(),
         command: Some(plan.command.clone()),
         reason: plan.reason.clone(),
-        started_at: humantime::format_rfc3339_seconds(started_at).to_string(),
+        started_at: rfc3339(started_at).unwrap_or_default(),
         gpus: gpus.collect(),
         log: plan.log.clone(),
     };

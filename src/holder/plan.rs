@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use crate::control::name::Name;
 use crate::control::registry::RegistryError;
 use crate::gpu::{CallError, Device, GpuUuid, NvmlError};
-use crate::holder::worker::{Backing, OnShort};
 use crate::signals::Received;
 use crate::units::{Amount, ByteSize, SpecError};
 
@@ -27,6 +26,27 @@ pub struct Plan {
     pub timeout: Option<Duration>,
     /// Where the holder's own messages go, when that is not the terminal.
     pub log: Option<String>,
+}
+
+/// What a balloon's memory stands on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backing {
+    /// A CUDA context: nvidia-smi names the holder.
+    Context,
+    /// Handles of the driver: nothing but the memory itself.
+    Contextless,
+}
+
+/// What becomes of the pieces of a growth that does not fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnShort {
+    /// Freed: the balloon is as it was before, chunk by chunk.
+    GiveBack,
+    /// Kept, and reported as short.
+    Keep,
+    /// All that could be had is what was wanted, as long as no more is missing than a driver may call free
+    /// and give to nobody: the target follows.
+    Settle,
 }
 
 /// On which GPUs.

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, Sender};
 
 use rustix::event::{EventfdFlags, eventfd};
 
-use crate::holder::worker::Report;
+use crate::holder::orders::Report;
 
 /// A worker's end: sends a report and wakes the holder.
 #[derive(Clone)]

@@ -7,8 +7,10 @@ use crate::control::server::Asker;
 use crate::control::wire::{Answer, Resized, Shortfall};
 use crate::gpu::{GRANULARITY, GpuUuid};
 use crate::holder::Holder;
+use crate::holder::orders::{Order, Report};
+use crate::holder::plan::OnShort;
 use crate::holder::requests::Current;
-use crate::holder::worker::{OnShort, Order, Report, Worker};
+use crate::holder::worker::Worker;
 use crate::units::{self, ByteSize, Change, SpecError};
 
 /// A resize as asked: each change is spelled as for the command.

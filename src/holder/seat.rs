@@ -1,10 +1,10 @@
 //! One GPU of a holder.
 
-use std::sync::atomic::Ordering;
-
 use crate::gpu::GpuUuid;
+use crate::holder::gauge::Figures;
+use crate::holder::orders::Order;
 use crate::holder::plan::Wanted;
-use crate::holder::worker::{Order, Worker};
+use crate::holder::worker::Worker;
 use crate::units::ByteSize;
 
 /// It keeps its place, by which its worker reports, also when its part is released.
@@ -29,23 +29,25 @@ impl Seat {
         self.wanted.device.uuid
     }
 
+    /// How its balloon stands; all zero while no worker has one.
+    pub fn figures(&self) -> Figures {
+        self.worker.as_ref().map(|worker| worker.gauge.read()).unwrap_or_default()
+    }
+
     pub fn held(&self) -> ByteSize {
-        self.worker
-            .as_ref()
-            .map_or(ByteSize::ZERO, |worker| ByteSize::new(worker.gauge.allocated.load(Ordering::Relaxed)))
+        self.figures().allocated
     }
 
     pub fn target(&self) -> ByteSize {
-        self.worker.as_ref().map_or(ByteSize::ZERO, |worker| ByteSize::new(worker.gauge.target.load(Ordering::Relaxed)))
+        self.figures().target
     }
 
     pub fn handed_over(&self) -> ByteSize {
-        self.worker.as_ref().map_or(ByteSize::ZERO, |worker| ByteSize::new(worker.gauge.job.load(Ordering::Relaxed)))
+        self.figures().job
     }
 
     pub fn chunk_size(&self) -> ByteSize {
-        let size = |worker: &Worker| ByteSize::new(worker.gauge.chunk_size.load(Ordering::Relaxed));
-        self.worker.as_ref().map_or(ByteSize::ZERO, size)
+        self.figures().chunk_size
     }
 
     pub fn has_part_on(&self, gpu: GpuUuid) -> bool {

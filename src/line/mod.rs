@@ -22,7 +22,7 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use crate::control::directory::{RuntimeDirectory, same_file};
+use crate::control::directory::{RuntimeDirectory, is_at};
 pub use place::Place;
 use policy::Ticket;
 pub use wakes::{Wakes, Woken};
@@ -124,8 +124,7 @@ impl Line {
     /// Removes `name` if that still is the locked `file`.
     fn remove(&self, name: &str, file: &File) -> bool {
         let path = self.path(name);
-        let is_same = fs::metadata(&path).is_ok_and(|there| file.metadata().is_ok_and(|own| same_file(&own, &there)));
-        is_same && fs::remove_file(path).is_ok()
+        is_at(file, &path) && fs::remove_file(path).is_ok()
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -90,18 +90,15 @@ impl Turn {
                 }
             }),
         };
-        match outcome {
-            Ok(Some(grant)) => Verdict::Go(grant),
-            Ok(None) => Verdict::Wait,
-            Err(error) => {
-                tracing::info!(%error, "the claim cannot be written down");
-                Verdict::Go(grant)
-            }
-        }
+        decided(outcome, grant)
     }
 
     /// Goes past those who take but stand still, if nobody else takes. What they were granted stays theirs.
     pub fn pass_still(&mut self, now: Instant) -> Verdict {
+        // Whoever was granted something since the last look moves, and is not known to take yet.
+        if !self.is_current() {
+            return Verdict::Wait;
+        }
         let own = self.own.ticket();
         let moving = self.others.iter().map(|other| {
             let mut ticket = self.stillness.discount(other.ticket.clone(), now);
@@ -116,9 +113,17 @@ impl Turn {
         if matches!(own.request, Request::Any(_)) {
             return Verdict::NoFit;
         }
-        let grant = own.reserved();
-        self.change(|ticket| claim(ticket, &grant));
-        Verdict::Go(grant)
+        let (grant, known) = (own.reserved(), self.granted);
+        let outcome = match &mut self.own {
+            Own::Alone(ticket) => {
+                claim(ticket, &grant);
+                return Verdict::Go(grant);
+            }
+            Own::InLine(place) => place.amend_alone(|_, _, granted| {
+                (granted == known).then(|| (grant.clone(), |ticket: &mut Ticket| claim(ticket, &grant)))
+            }),
+        };
+        decided(outcome, grant)
     }
 
     /// The GPUs on which this holder, which grows, has to give back what it holds.
@@ -163,6 +168,18 @@ impl Turn {
         };
         if let Err(error) = outcome {
             tracing::info!(%error, "the ticket cannot be changed");
+        }
+    }
+}
+
+/// What a decision came to; a claim that cannot be written down keeps nobody from going.
+fn decided(outcome: io::Result<Option<Grant>>, intended: Grant) -> Verdict {
+    match outcome {
+        Ok(Some(grant)) => Verdict::Go(grant),
+        Ok(None) => Verdict::Wait,
+        Err(error) => {
+            tracing::info!(%error, "the claim cannot be written down");
+            Verdict::Go(intended)
         }
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::control::directory::same_file;
+use crate::control::directory::is_at;
 use crate::line::DRAFT;
 
 /// Many times what anyone needs in there, also on a busy machine.
@@ -136,10 +136,6 @@ fn replace(path: &Path, old: &File) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         outcome => outcome,
     }
-}
-
-fn is_at(file: &File, path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|there| file.metadata().is_ok_and(|own| same_file(&own, &there)))
 }
 
 #[cfg(test)]

@@ -1,11 +1,9 @@
 //! `status --json`: the contract's names, in its order. Sizes are bytes unless the name ends in `_mb`; unknown is null.
 
-use std::time::SystemTime;
-
 use serde::Serialize;
 
 use super::{Balloon, Gpu, Part, Process, Snapshot};
-use crate::control::wire::State;
+use crate::control::wire::{State, rfc3339};
 use crate::units::ByteSize;
 
 /// Raised when a name changes its meaning or goes away.
@@ -112,7 +110,6 @@ impl<'a> From<&'a Process> for ProcessJson<'a> {
 
 impl<'a> From<&'a Balloon> for BalloonJson<'a> {
     fn from(balloon: &'a Balloon) -> Self {
-        let time = |time: SystemTime| humantime::format_rfc3339_seconds(time).to_string();
         Self {
             name: &balloon.name,
             pid: balloon.pid,
@@ -120,8 +117,8 @@ impl<'a> From<&'a Balloon> for BalloonJson<'a> {
             command: balloon.command.as_deref(),
             reason: balloon.reason.as_deref(),
             state: balloon.state,
-            started_at: balloon.started_at.map(time),
-            ends_at: balloon.ends_at.map(time),
+            started_at: balloon.started_at.and_then(rfc3339),
+            ends_at: balloon.ends_at.and_then(rfc3339),
             gpus: balloon.parts.iter().map(PartJson::from).collect(),
         }
     }

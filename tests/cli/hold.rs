@@ -91,6 +91,18 @@ fn a_timeout_is_written_as_people_write_it() {
 }
 
 #[test]
+fn an_end_beyond_the_calendar_is_no_end_to_others() {
+    let machine = Machine::new();
+    for timeout in ["8000years", "100000000years", "9000000000000000000", "18446744073709551615"] {
+        let holder = machine.hold(&format!("--reserve 1GB --timeout {timeout}"));
+        let status = machine.status();
+        assert!(status["balloons"][0]["ends_at"].is_null(), "{timeout}: {status}");
+        assert_eq!(status["balloons"][0]["state"], "holding");
+        assert_eq!(machine.balloon(0, &holder), GB, "asking has not harmed it");
+    }
+}
+
+#[test]
 fn it_ends_with_the_process_that_it_is_for() {
     let machine = Machine::new();
     let mut job = Running::start(&mut machine.command("cat"));

@@ -284,6 +284,18 @@ fn watching_on_a_terminal_redraws_in_place_and_gives_the_cursor_back() {
 }
 
 #[test]
+fn watching_may_be_slower_than_time_goes_on() {
+    let machine = Machine::new();
+    for interval in ["18446744073709551615", "9000000000000000000", "100000000years"] {
+        let mut watch = Running::start(&mut machine.program(&format!("status --json --watch={interval}")));
+        assert!(Status::read(&watch.line()).balloons.is_empty());
+        assert!(watch.is_silent());
+        watch.signal(Signal::INT);
+        watch.wait().exits(0);
+    }
+}
+
+#[test]
 fn watching_on_a_dumb_terminal_writes_nothing_over() {
     let machine = Machine::new();
     let mut command = machine.command("script");

@@ -140,3 +140,16 @@ fn colours_are_for_terminals_that_want_them() {
     assert!(coloured(&seen(Some(""))));
     assert!(!coloured(&seen(Some("1"))));
 }
+
+#[test]
+fn what_is_quoted_does_not_reach_the_terminal_raw() {
+    let machine = Machine::new();
+    let hostile = "\u{1b}[2J\n\u{202e}0";
+    for (argument, variable) in [(format!("--gpu={hostile}"), "0"), ("--gpu=all".to_owned(), hostile)] {
+        let mut command = machine.program("hold --reserve 1GB");
+        let said = Running::start(command.arg(argument).env("CUDA_VISIBLE_DEVICES", variable)).wait();
+        let harmful = |c: char| c.is_control() && c != '\n' || c == '\u{202e}';
+        assert!(!said.stderr.contains(harmful) && said.stderr.contains("[2J"), "{:?}", said.stderr);
+        assert!(said.stderr.lines().all(|line| line.starts_with("gpu-balloon: ") || line.starts_with("hint: ")));
+    }
+}

@@ -1,7 +1,7 @@
 //! The machine as it is: its GPUs as NVML shows them, and the program with a runtime directory of its own.
 
 // Shared with the tests on the simulated driver, which need more of it.
-#[allow(dead_code)]
+#[allow(dead_code, reason = "the tests of the command line use the rest")]
 #[path = "../cli/harness/process.rs"]
 mod process;
 

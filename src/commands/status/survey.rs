@@ -1,8 +1,8 @@
 //! What there is to show, gathered from NVML, the holders and `/proc`, and cut down to what is wanted.
 
-use super::holders::ask_all;
 use super::view::View;
 use crate::commands::Failure;
+use crate::commands::inquiry::ask_all;
 use crate::commands::machine::{Machine, NoGpus};
 use crate::control::registry::{self, Entry};
 use crate::gpu::{GpuSelector, Nvml, Selection};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use super::holders::Heard;
+use crate::commands::inquiry::Heard;
 use crate::commands::machine::{Machine, Reading};
 use crate::control::client::ClientError;
 use crate::control::registry::Entry;

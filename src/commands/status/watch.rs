@@ -40,19 +40,21 @@ pub fn run(survey: &mut Survey, wanted: &Wanted, interval: Duration, as_json: bo
         if !print(&text)? {
             break;
         }
-        next = (next + interval).max(Instant::now());
-        if ended_before(&signals, next) {
+        // An interval without end leaves one look, shown until a signal.
+        let due = next.checked_add(interval).map(|due| due.max(Instant::now()));
+        if ended_before(&signals, due) {
             break;
         }
+        next = due.unwrap_or(next);
     }
     Ok(Exit::Done.into())
 }
 
-/// Waits until `next`. Says whether a signal came first.
-fn ended_before(signals: &Signals, next: Instant) -> bool {
+/// Waits until `due`, which may be never. Says whether a signal came first.
+fn ended_before(signals: &Signals, due: Option<Instant>) -> bool {
     loop {
-        let left = next.saturating_duration_since(Instant::now());
-        let timeout = Timespec::try_from(left).ok();
+        let left = due.map(|due| due.saturating_duration_since(Instant::now()));
+        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
         match poll(&mut [PollFd::new(signals, PollFlags::IN)], timeout.as_ref()) {
             Ok(0) => return false,
             Err(rustix::io::Errno::INTR) => {}

@@ -76,6 +76,13 @@ pub fn current_device() -> Option<i32> {
     succeeds!(CUDA, c"cuCtxGetDevice"(&raw mut device => *mut i32)).then_some(device)
 }
 
+/// What is free on the device of the current context.
+pub fn free_memory() -> Option<u64> {
+    let (mut free, mut total) = (0, 0);
+    let told = succeeds!(CUDA, c"cuMemGetInfo_v2"(&raw mut free => *mut u64, &raw mut total => *mut u64));
+    told.then_some(free)
+}
+
 pub fn current_context() -> Option<u64> {
     let mut context = 0;
     succeeds!(CUDA, c"cuCtxGetCurrent"(&raw mut context => *mut u64)).then_some(context)

@@ -100,8 +100,13 @@ pub enum Need {
     About(u64),
 }
 
-/// How long to go on trying while the holder gives way, before it is waited for: it may have been stopped.
-const EAGER_MILLISECONDS: i64 = 50;
+/// How many microseconds to look for the answer without sleeping, once way is being given. The holder may have been stopped.
+const EAGER: i64 = 5000;
+
+/// How many times in a row others may be faster before the driver's word counts: each time they keep what was freed.
+const LOST_RACES: u32 = 16;
+/// The same where the need is only guessed, and so may be far larger than thought.
+const WRONG_GUESSES: u32 = 6;
 
 /// One process's turn on a GPU, from the driver's refusal until what it needed is allocated and counted. Nothing is asked
 /// unless the driver refuses. Dropped, it is the next process's turn.
@@ -109,33 +114,42 @@ const EAGER_MILLISECONDS: i64 = 50;
 pub struct Turn(Option<Socket>);
 
 impl Turn {
-    /// Has the holder give way to what is needed and repeats `call`, which the driver refused for want of memory, until it
-    /// does not or the holder has nothing left. Gives the last status.
-    pub fn insist(&mut self, gpu: Uuid, need: Need, mut call: impl FnMut() -> Status) -> Status {
+    /// Has the holder give way to what is needed and tries `call` each time that it has, until that is not refused for want
+    /// of memory, or until the holder has nothing left or others are faster again and again. Gives the last status; out of
+    /// memory also if nothing was tried.
+    ///
+    /// Where a refusal takes no time, `eager` goes on trying while way is given. Else there is no try before: one that fails
+    /// would hold the holder up, and still be under way when others take what was freed.
+    pub fn insist(&mut self, gpu: Uuid, need: Need, eager: bool, mut call: impl FnMut() -> Status) -> Status {
         self.0 = Socket::connect(&config().socket, PATIENCE_SECONDS);
         let Some(socket) = &self.0 else { return OUT_OF_MEMORY };
-        let (size, is_guess) = match need {
-            Need::Bytes(size) => (size, 0),
-            Need::About(size) => (size, 1),
+        let (size, is_guess, most) = match need {
+            Need::Bytes(size) => (size, 0, LOST_RACES),
+            Need::About(size) => (size, 1, WRONG_GUESSES),
         };
         let request = Request { kind: NEED, is_guess, size, gpu };
-        loop {
-            match give_way(socket, &request, &mut call) {
-                Way::Clear => {}
-                Way::Blocked => return OUT_OF_MEMORY,
-                Way::Taken(status) => return status,
+        for lost in 0..most {
+            if lost > 0 && is_guess == 0 {
+                // Out of step with whoever was faster.
+                system::sleep(i64::from(lost.min(4)));
             }
-            let status = call();
+            let mut tried = || eager.then(&mut call).filter(|status| *status != OUT_OF_MEMORY);
+            let status = match give_way(socket, &request, &mut tried) {
+                Way::Taken(status) => status,
+                Way::Clear => call(),
+                Way::Blocked => break,
+            };
             if status != OUT_OF_MEMORY {
                 return status;
             }
         }
+        OUT_OF_MEMORY
     }
 }
 
 /// What asking for way came to.
 enum Way {
-    /// It was given: another try may succeed.
+    /// It was given: a try may succeed.
     Clear,
     /// There is none, or nobody to give it.
     Blocked,
@@ -143,34 +157,32 @@ enum Way {
     Taken(Status),
 }
 
-/// Asks once. As soon as the turn begins, tries again and again: what is freed is up for grabs, and others are quick.
-fn give_way(socket: &Socket, request: &Request, call: &mut impl FnMut() -> Status) -> Way {
+/// Asks once, and tells as soon as way is given: what is freed is up for grabs, and others are quick. Until then `tried` may
+/// try as well.
+fn give_way(socket: &Socket, request: &Request, tried: &mut dyn FnMut() -> Option<Status>) -> Way {
     let mut answer = Answer { yes: PATIENT, ..Answer::default() };
     if !socket.send(request) {
         return Way::Blocked;
     }
-    let mut begun = None;
+    while answer.yes == PATIENT {
+        if socket.receive(&mut answer).is_none() {
+            return Way::Blocked;
+        }
+    }
+    if answer.yes == BEGINS {
+        socket.send(&Request { kind: READY, ..*request });
+    }
+    let begun = system::now();
     while matches!(answer.yes, PATIENT | BEGINS) {
-        if answer.yes == BEGINS {
-            let begun = *begun.get_or_insert_with(|| {
-                socket.send(&Request { kind: READY, ..*request });
-                system::now()
-            });
-            let status = call();
-            if status != OUT_OF_MEMORY {
+        let received = if system::now() - begun < EAGER {
+            if let Some(status) = tried() {
                 return Way::Taken(status);
             }
-            if system::now() - begun < EAGER_MILLISECONDS {
-                let mut next = answer;
-                match socket.receive_at_once(&mut next) {
-                    Ok(true) if next.yes != PATIENT => answer = next,
-                    Ok(_) => {}
-                    Err(()) => return Way::Blocked,
-                }
-                continue;
-            }
-        }
-        if socket.receive(&mut answer).is_none() {
+            socket.receive_at_once(&mut answer).is_ok()
+        } else {
+            socket.receive(&mut answer).is_some()
+        };
+        if !received {
             return Way::Blocked;
         }
     }

@@ -26,6 +26,8 @@ pub struct State {
     /// By CUDA device: 0 not looked up, 1 not of the reservation, else the GPU's number plus 2.
     devices: [AtomicU8; DEVICES],
     pub current: Remembered,
+    /// How the driver refused memory last: one of the values below, 0 if it never did.
+    refusal: AtomicU8,
     pub table: Locked<Table>,
     pub pools: Pools,
     /// By CUDA device: the primary context as it was last handed out.
@@ -34,6 +36,11 @@ pub struct State {
 
 /// What takes the driver so long that asking it for the context does not count.
 const LARGE: u64 = 1 << 20;
+
+const QUICKLY: u8 = 1;
+const SLOWLY: u8 = 2;
+/// Microseconds from which on a refusal is slow.
+const SLOW: i64 = 1000;
 
 const UNKNOWN: u8 = 0;
 const MEMBER: u8 = 1;
@@ -116,6 +123,22 @@ impl State {
         if let Some(membership) = self.membership() {
             membership.ring_for_unsized();
         }
+    }
+
+    /// Takes note of how long the driver took to refuse memory.
+    pub fn refused(&self, microseconds: i64) {
+        self.refusal.store(if microseconds < SLOW { QUICKLY } else { SLOWLY }, Relaxed);
+    }
+
+    /// Whether the driver takes long to refuse memory: ten milliseconds on an H100, where an allocation takes sixty
+    /// microseconds.
+    pub fn refusals_are_slow(&self) -> bool {
+        self.refusal.load(Relaxed) == SLOWLY
+    }
+
+    /// Whether the driver would refuse `size` bytes, where it is quicker to ask.
+    pub fn would_refuse(&self, size: u64) -> bool {
+        size >= LARGE && self.refusals_are_slow() && driver::free_memory().is_some_and(|free| free < size)
     }
 
     /// Notes what was allocated and counts it.

@@ -15,6 +15,7 @@ mod number {
     pub const RECVMSG: usize = 47;
     pub const SETSOCKOPT: usize = 54;
     pub const FUTEX: usize = 202;
+    pub const NANOSLEEP: usize = 35;
     pub const CLOCK_GETTIME: usize = 228;
 }
 
@@ -22,6 +23,7 @@ mod number {
 mod number {
     pub const CLOSE: usize = 57;
     pub const FUTEX: usize = 98;
+    pub const NANOSLEEP: usize = 101;
     pub const CLOCK_GETTIME: usize = 113;
     pub const SOCKET: usize = 198;
     pub const CONNECT: usize = 203;
@@ -89,14 +91,21 @@ pub fn unmap(address: *mut u8, length: usize) {
     unsafe { call(number::MUNMAP, [address as usize, length, 0, 0, 0, 0]) };
 }
 
-/// Milliseconds on a clock that runs steadily.
+/// Microseconds on a clock that runs steadily.
 pub fn now() -> i64 {
     const MONOTONIC: usize = 1;
     let mut time = [0_i64; 2];
     let at = (&raw mut time) as usize;
     // SAFETY: a place for a `timespec`, two words.
     unsafe { call(number::CLOCK_GETTIME, [MONOTONIC, at, 0, 0, 0, 0]) };
-    time[0] * 1000 + time[1] / 1_000_000
+    time[0] * 1_000_000 + time[1] / 1000
+}
+
+/// Sleeps for less than a second, or until a signal.
+pub fn sleep(milliseconds: i64) {
+    let time = [0_i64, milliseconds * 1_000_000];
+    // SAFETY: a `timespec`, two words.
+    unsafe { call(number::NANOSLEEP, [time.as_ptr() as usize, 0, 0, 0, 0, 0]) };
 }
 
 /// Which processes may share a futex.

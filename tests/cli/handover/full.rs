@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use gpu_sim::{GB, MB};
+use gpu_sim::{Fault, GB, MB, Script, Thief};
 
+use super::allocators::probe;
 use super::whole;
 use crate::harness::{CONTEXT, Machine};
 
@@ -41,22 +42,40 @@ fn more_than_the_balloon_has_is_refused_before_anything_is_freed() {
     assert!(least >= 5 * GB + 400 * MB, "{least}");
 }
 
+/// A machine with a job that has its context and a thief that has all else.
+fn beside_a_thief(every: &str) -> (Machine, Script, Thief) {
+    let machine = full();
+    let mut job = machine.job("--gpu 0 --reserve 6GB");
+    job.must("ctx 0");
+    let thief = machine.thief(0, every);
+    machine.wait_for("the thief has what was free", |state| state.used(0) > 8 * GB - 2 * MB);
+    (machine, job, thief)
+}
+
 #[test]
 fn with_a_thief_beside_it_the_job_never_fails_as_long_as_the_balloon_has_enough() {
-    for every in ["1ms", "spin"] {
-        let machine = full();
-        let mut job = machine.job("--gpu 0 --reserve 6GB");
-        job.must("ctx 0");
-        let thief = machine.thief(0, every);
-        machine.wait_for("the thief has what was free", |state| state.used(0) > 8 * GB - 2 * MB);
-        let mut got = 0;
-        while job.ask("alloc 50MB").starts_with("ok") {
-            got += 1;
-            assert!(got < 200, "there is an end");
+    let (machine, mut job, _thief) = beside_a_thief("1ms");
+    let mut got = 0;
+    while job.ask("alloc 50MB").starts_with("ok") {
+        got += 1;
+        assert!(got < 200, "there is an end");
+    }
+    let left = super::balloon(&machine, 0, &job);
+    assert!(left < 50 * MB, "it failed with {left} bytes in the balloon");
+}
+
+#[test]
+fn a_spinning_thief_does_not_get_the_whole_balloon_by_one_allocation() {
+    let (machine, mut job, thief) = beside_a_thief("spin");
+    let piece = 50 * MB;
+    loop {
+        let before = machine.used_by(0, thief.pid());
+        let answer = job.ask("alloc 50MB");
+        let stolen = machine.used_by(0, thief.pid()) - before;
+        assert!(stolen <= 17 * (piece + 2 * MB), "{answer}: {stolen} bytes were stolen");
+        if !answer.starts_with("ok") {
+            break;
         }
-        let left = super::balloon(&machine, 0, &job);
-        assert!(left < 50 * MB, "{every}: it failed with {left} bytes in the balloon");
-        assert!(got > 0 && thief.stop() > 0);
     }
 }
 
@@ -92,4 +111,33 @@ fn a_context_of_any_size_finds_its_place_and_no_more() {
             held + context + 2 * 50 * MB >= 6 * GB && held + context <= 6 * GB
         });
     }
+}
+
+#[test]
+fn after_its_context_a_job_finds_a_little_free_for_what_nobody_hands_over() {
+    let machine = full();
+    let mut job = machine.job("--gpu 0 --reserve 6GB");
+    job.must("pid");
+    let _others = machine.occupy(0, 8 * GB - machine.used(0));
+    job.must("ctx 0");
+    // At once, not only when NVML has told of the context.
+    assert!(machine.used(0) <= 8 * GB - 64 * MB, "{} MB are used", machine.used(0) / MB);
+    machine.wait_for("the context is accounted for", |state| state.used_by(0, job.pid()) < 6 * GB);
+    job.must("alloc 1GB");
+    machine.wait_for("it stays so", |state| state.used(0) <= 8 * GB - 64 * MB && state.used(0) >= 8 * GB - 200 * MB);
+}
+
+#[test]
+fn calls_that_take_a_little_are_tried_again() {
+    let machine = full();
+    let mut job = probe(&machine, "--gpu 0 --reserve 4GB", "");
+    job.must("ctx 0");
+    for (function, step) in
+        [("cuStreamCreate", "stream 0"), ("cuEventCreate", "event 1"), ("cuMemHostAlloc", "pinned 2 1")]
+    {
+        machine.inject(&Fault::next(function, 2));
+        job.must(step);
+    }
+    machine.inject(&Fault::next("cuStreamCreate", 999));
+    assert!(job.ask("stream 3").starts_with("error 999"), "another failure is the driver's word");
 }

@@ -88,6 +88,9 @@ int main(int count, char **words) {
             struct { size_t width, height; uint32_t format, channels; } shape = { 1 << 10, b << 10, 1, 1 };
             answer(CALL(cuArrayCreate, &things[a], &shape), "");
         } else if (!strcmp(verb, "free_array")) answer(CALL(cuArrayDestroy, things[a]), "");
+        else if (!strcmp(verb, "stream")) answer(CALL(cuStreamCreate, &things[a], 0), "");
+        else if (!strcmp(verb, "event")) answer(CALL(cuEventCreate, &things[a], 0), "");
+        else if (!strcmp(verb, "pinned")) answer(CALL(cuMemHostAlloc, &things[a], size, 0), "");
         else if (!strcmp(verb, "info")) {
             size_t free, total;
             int status = CALL(cuMemGetInfo, &free, &total);

@@ -61,7 +61,7 @@ pub struct Launch {
     /// CUDA's order of the GPUs without CUDA_DEVICE_ORDER=PCI_BUS_ID
     #[arg(long, value_name = "GPU,...", value_delimiter = ',')]
     pub fastest_first: Vec<u32>,
-    /// What calls cost: init, context, alloc, free, query, copy, nvml, other
+    /// What calls cost: init, context, alloc, free, query, copy, nvml, other, refusal
     #[arg(long, value_name = "FAMILY=TIME,...", value_parser = cost, value_delimiter = ',')]
     pub call_cost: Vec<Cost>,
     /// How long the driver still reports freed memory as used

@@ -52,6 +52,7 @@ pub fn cost(text: &str) -> Parsed<Cost> {
         "query" => Family::Query,
         "copy" => Family::Copy,
         "nvml" => Family::Nvml,
+        "refusal" => Family::Refusal,
         "other" => Family::Other,
         _ => return Err(format!("`{family}` is no family of calls")),
     };

@@ -40,9 +40,9 @@ pub const HOOKS: &[&Hook] = &[
     &GRAPH_LAUNCH_PER_THREAD,
 ];
 
-/// What a context takes: 526 MiB on an H100. Asking for it a chunk at a time would cost a try for each, and a try takes a
-/// tenth of a second.
-const CONTEXT: Need = Need::About(528 << 20);
+/// What a context takes, 526 MiB on an H100, and what is needed right after it. Asking for it a chunk at a time would cost a
+/// try for each, and a try takes a tenth of a second.
+const CONTEXT: Need = Need::About(592 << 20);
 
 /// Says hello beforehand: NVML may show the context, and to whom it belongs, before the driver has finished it.
 fn say_hello() {

@@ -2,6 +2,7 @@
 
 mod contexts;
 mod memory;
+mod modest;
 mod physical;
 mod pooled;
 mod views;
@@ -13,11 +14,13 @@ use crate::holder::{Need, Turn};
 use crate::hook::Hook;
 use crate::protocol::Uuid;
 use crate::resolve;
+use crate::state::{State, state};
+use crate::system;
 
 /// All hooks.
 pub fn all() -> impl Iterator<Item = &'static Hook> {
-    let groups: [&[&Hook]; 6] =
-        [resolve::HOOKS, memory::HOOKS, physical::HOOKS, pooled::HOOKS, contexts::HOOKS, views::HOOKS];
+    let groups: [&[&Hook]; 7] =
+        [resolve::HOOKS, memory::HOOKS, physical::HOOKS, pooled::HOOKS, contexts::HOOKS, modest::HOOKS, views::HOOKS];
     groups.into_iter().flatten().copied()
 }
 
@@ -28,11 +31,27 @@ pub fn for_symbol(symbol: &CStr) -> Option<&'static Hook> {
 
 /// Calls the driver, and again for as long as it is out of memory and the holder gives way.
 fn insist(turn: &mut Turn, gpu: impl FnOnce() -> Option<Uuid>, need: Need, mut call: impl FnMut() -> Status) -> Status {
-    let status = call();
-    match gpu {
-        gpu if status == OUT_OF_MEMORY => gpu().map_or(status, |gpu| turn.insist(gpu, need, call)),
-        _ => status,
+    let state = state();
+    let is_hopeless = matches!((need, state), (Need::Bytes(size), Some(state)) if state.would_refuse(size));
+    if !is_hopeless {
+        let status = call();
+        if status != OUT_OF_MEMORY {
+            return status;
+        }
     }
+    // Only refusals are timed: an allocation that succeeds costs no system call.
+    let timed = || {
+        let begun = system::now();
+        let status = call();
+        if let (OUT_OF_MEMORY, Need::Bytes(_), Some(state)) = (status, need, state) {
+            state.refused(system::now() - begun);
+        }
+        status
+    };
+    let eager = matches!(need, Need::Bytes(_)) && !state.is_some_and(State::refusals_are_slow);
+    let status = gpu().map_or(OUT_OF_MEMORY, |gpu| turn.insist(gpu, need, eager, timed));
+    // The last word is the driver's.
+    if is_hopeless && status == OUT_OF_MEMORY { call() } else { status }
 }
 
 /// The GPU of the current context.

@@ -4,7 +4,7 @@
 use crate::driver::{self, SUCCESS, Status};
 use crate::holder::{Need, Turn};
 use crate::hook::{Hook, NEWEST, hook};
-use crate::hooks::insist;
+use crate::hooks::{current_gpu, insist};
 use crate::state::{State, state};
 use crate::table::{Entry, Kind, Table};
 
@@ -167,7 +167,9 @@ fn retained(table: &mut Table, handle: u64, address: u64) {
 hook! {
     MAP = c"cuMemMap", c"cuMemMap", (10020, NEWEST), false;
     fn cuMemMap(address: u64, size: usize, offset: usize, handle: u64, flags: u64) |real| {
-        let status = real(address, size, offset, handle, flags);
+        let mut turn = Turn::default();
+        // Tables of pages may take some.
+        let status = insist(&mut turn, current_gpu, Need::About(0), || real(address, size, offset, handle, flags));
         if status == SUCCESS
             && let Some(state) = state()
         {

@@ -113,7 +113,8 @@ hook! {
     CREATE = c"cuMemPoolCreate", c"cuMemPoolCreate", (11020, NEWEST), false;
     fn cuMemPoolCreate(pool: *mut u64, properties: *const Properties) |real| {
         const DEVICE: u32 = 1;
-        let status = real(pool, properties);
+        let mut turn = Turn::default();
+        let status = insist(&mut turn, current_gpu, Need::About(0), || real(pool, properties));
         if status == SUCCESS
             && let Some(state) = state()
             // SAFETY: the driver has read them, so they are there.

@@ -20,6 +20,8 @@ pub enum Family {
     Query = 5,
     Copy = 6,
     Nvml = 7,
+    /// Beside its own cost, a call that asks for more memory than there is: 8 to 12 ms on an H100.
+    Refusal = 8,
 }
 
 /// Calls of a function that shall fail.

@@ -8,7 +8,7 @@ pub const MAX_GPUS: usize = 16;
 pub const MAX_CLIENTS: usize = 1024;
 pub const MAX_FUNCTIONS: usize = 1280;
 pub const MAX_FAULTS: usize = 64;
-pub const FAMILIES: usize = 8;
+pub const FAMILIES: usize = 9;
 /// Frees of which the reported memory may still be ignorant.
 pub const LAGGING: usize = 256;
 /// Changes of memory that are remembered per GPU.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use crate::clients::Client;
+use crate::faults::Family;
 use crate::layout::{ComputeMode, Gpu, LAGGING};
 use crate::lock::Guard;
 use crate::map::State;
@@ -41,6 +42,8 @@ impl State {
         if !fits(&self.gpus[gpu]) {
             self.bury(gpu);
             if !fits(&self.gpus[gpu]) {
+                drop(locked);
+                self.spend(Family::Refusal as usize);
                 return Err(NoMemory);
             }
         }

@@ -7,7 +7,8 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use crate::cli::{self, Cli};
+use crate::cli::Cli;
+use crate::cli::command::read;
 use crate::exit::Exit;
 
 /// The command line as typed.
@@ -16,7 +17,7 @@ use crate::exit::Exit;
 /// There is nothing to run: the help or version was asked for and has been printed, or the usage was wrong and that has
 /// been said. The exit code to leave with.
 pub fn parse() -> Result<Cli, ExitCode> {
-    cli::read().map_err(|error| match error.kind() {
+    read().map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             // A reader that has seen enough, such as `head`, is no failure.
             let _ = error.print();

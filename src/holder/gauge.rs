@@ -1,0 +1,49 @@
+//! A worker's figures, for whoever describes the balloon while the worker is busy.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::units::ByteSize;
+
+/// How a worker's balloon stands.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Figures {
+    pub allocated: ByteSize,
+    pub num_chunks: u64,
+    /// The reservation, which balloon and job share.
+    pub target: ByteSize,
+    /// Zero before the first order.
+    pub chunk_size: ByteSize,
+    /// What the job holds of the reservation.
+    pub job: ByteSize,
+}
+
+/// Where a worker shows its figures. Each is current; two of them may be of different instants.
+#[derive(Debug, Default)]
+pub struct Gauge {
+    allocated: AtomicU64,
+    num_chunks: AtomicU64,
+    target: AtomicU64,
+    chunk_size: AtomicU64,
+    job: AtomicU64,
+}
+
+impl Gauge {
+    pub fn show(&self, figures: Figures) {
+        self.allocated.store(figures.allocated.bytes(), Ordering::Relaxed);
+        self.num_chunks.store(figures.num_chunks, Ordering::Relaxed);
+        self.target.store(figures.target.bytes(), Ordering::Relaxed);
+        self.job.store(figures.job.bytes(), Ordering::Relaxed);
+        self.chunk_size.store(figures.chunk_size.bytes(), Ordering::Relaxed);
+    }
+
+    pub fn read(&self) -> Figures {
+        let size = |value: &AtomicU64| ByteSize::new(value.load(Ordering::Relaxed));
+        Figures {
+            allocated: size(&self.allocated),
+            num_chunks: self.num_chunks.load(Ordering::Relaxed),
+            target: size(&self.target),
+            chunk_size: size(&self.chunk_size),
+            job: size(&self.job),
+        }
+    }
+}
