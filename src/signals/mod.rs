@@ -10,6 +10,7 @@
 pub mod group;
 mod missed;
 mod proc;
+mod reach;
 mod set;
 mod start;
 mod stop;
@@ -20,10 +21,11 @@ use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
 pub use missed::make_up_for;
+pub use reach::Reach;
 pub use set::SignalSet;
 pub use start::{closed_streams, retitle};
 pub use stop::is_stopped;
-use witness::{Told, Witness};
+use witness::Witness;
 
 /// Size and layout of the kernel's `signalfd_siginfo` (signalfd(2)).
 const RECORD: usize = 128;
@@ -47,15 +49,6 @@ pub enum SignalsError {
     Open(#[source] io::Error),
     #[error("cannot start the process that witnesses group signals")]
     Witness(#[source] io::Error),
-}
-
-/// Who else got a signal that we got.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
-    /// This process alone.
-    Us,
-    /// Our whole process group, CMD included: from the terminal, or by `kill -- -PGID`.
-    Group,
 }
 
 /// One signal as it came in.
@@ -188,7 +181,7 @@ impl Signals {
         }
         for one in &mut received {
             one.reach = match &self.witness {
-                Some(_) => reach(one, &mut told),
+                Some(_) => Reach::of(one, &mut told),
                 // Without a witness (killed by someone) the sender is the best guess: the terminal tells the group.
                 None if one.sent_by_process() || one.signal == libc::SIGALRM => Reach::Us,
                 None => Reach::Group,
@@ -301,18 +294,6 @@ impl Drop for Signals {
         self.drain(&mut Vec::new());
         restore_mask(&self.mask_at_start);
     }
-}
-
-/// Real-time signals queue, so they are counted one by one. Of the others only one can wait at a time: what came twice
-/// within one reading counts once, as it would have for any receiver.
-fn reach(one: &Received, told: &mut Vec<Told>) -> Reach {
-    let Some(at) = told.iter().position(|other| other.is_same_as(one)) else {
-        return Reach::Us;
-    };
-    if one.signal >= libc::SIGRTMIN() {
-        told.remove(at);
-    }
-    Reach::Group
 }
 
 /// Whether its default action leaves a program running. Those that stop it are not among them.

@@ -41,9 +41,9 @@ const NAME: &std::ffi::CStr = c"signal-witness";
 /// One signal that the witness got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Told {
-    signal: i32,
-    code: i32,
-    pid: u32,
+    pub signal: i32,
+    pub code: i32,
+    pub pid: u32,
 }
 
 impl Told {

@@ -165,8 +165,7 @@ fn a_script_that_is_interrupted_ends_as_with_the_command_alone() {
 fn in_a_pipeline_all_stop_and_all_go_on() {
     let machine = Machine::new();
     let mut shell = shell(&machine);
-    std::fs::write(machine.runtime().join("feed"), "echo ready; cat /dev/tty").unwrap();
-    shell.types(&format!("cd; bash feed | {}\n", wrapped("sed -u s/^/got:/")));
+    shell.types(&format!("(echo ready; exec cat /dev/tty) | {}\n", wrapped("sed -u s/^/got:/")));
     shell.expect("got:ready");
     shell.types("\x1a");
     shell.expect("Stopped");
