@@ -101,11 +101,11 @@ impl Turnstile {
         Ok(Count::read(&mut file)?.granted)
     }
 
+    /// All of it at once, always of one length: to shorten a file just written can take milliseconds where it is on a disk.
     fn write(&mut self, count: Count) -> io::Result<()> {
         self.count = count;
         self.file.rewind()?;
-        self.file.set_len(0)?;
-        write!(self.file, "{} {} {}", count.number, count.passed, count.granted)
+        self.file.write_all(format!("{:20} {:20} {:20}", count.number, count.passed, count.granted).as_bytes())
     }
 
     /// Whether nobody has replaced it meanwhile.

@@ -41,7 +41,9 @@ class Sandbox:
         self.options = ["--gpus", str(gpus), "--memory", memory, "--context", context, "--call-cost", costs]
 
     def __enter__(self):
-        self.directory = tempfile.mkdtemp(prefix="gpu-balloon-bench-")
+        # In memory, as `XDG_RUNTIME_DIR` is.
+        memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+        self.directory = tempfile.mkdtemp(prefix="gpu-balloon-bench-", dir=memory)
         # A shell under the simulated driver tells its environment and then waits, which keeps the sandbox.
         self.keeper = subprocess.Popen(
             [self.programs.simulator, *self.options, "--", "sh", "-c", "env -0; printf '\\0'; exec cat"],
