@@ -131,6 +131,7 @@ fn beside(mut holder: Holder, spec: &Spec, handing: &mut Handing) -> Result<(End
         .wait(&mut signals)
         .map_err(|error| Failure::new(Exit::RunFailed, error).context("cannot wait for the command"))?;
     handing.job_has_ended();
+    info!(?ended, "the command has ended");
     tell_of_those_left(&job);
     Ok((ended, signals))
 }

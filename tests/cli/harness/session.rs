@@ -11,7 +11,7 @@ use std::time::Instant;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::termios::{LocalModes, OptionalActions, Winsize, tcgetattr, tcsetattr, tcsetwinsize};
 
 use super::DEADLINE;
 
@@ -53,6 +53,10 @@ impl Session {
         unlockpt(&keyboard).unwrap();
         let name = ptsname(&keyboard, Vec::new()).unwrap();
         let end = File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+        // Or what is said in answer to a key could be lost with what was typed before it.
+        let mut modes = tcgetattr(&end).unwrap();
+        modes.local_modes |= LocalModes::NOFLSH;
+        tcsetattr(&end, OptionalActions::Now, &modes).unwrap();
         tcsetwinsize(&end, Winsize { ws_row: 24, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
         // Makes its standard input the controlling terminal of a new session, then becomes the command.
         let mut leader = Command::new("setsid");

@@ -8,6 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::start;
 use crate::harness::{CONTEXT, Machine, PROGRAM, Running};
+use crate::run_signals::listener;
 
 #[test]
 fn release_ends_the_reservation_and_not_the_command() {
@@ -76,13 +77,13 @@ fn the_command_knows_its_balloon() {
 #[test]
 fn killing_the_wrapper_tells_the_command_and_frees_the_memory() {
     let machine = Machine::new();
-    let (mut wrapper, _) = start(&machine, "--reserve 1GB --name train");
-    wrapper.say("trap 'echo terminated; exit' TERM; echo trapped; while :; do read line; done");
-    assert_eq!(wrapper.line(), "trapped");
+    let listener = listener();
+    let command = [listener.to_str().unwrap(), "handle"];
+    let mut wrapper = Running::start(&mut machine.wrap("--reserve 1GB --name train", &command));
+    assert_eq!(wrapper.line(), "ready");
     wrapper.signal(Signal::KILL);
-    assert_eq!(wrapper.line(), "terminated");
+    assert_eq!(wrapper.line(), Signal::TERM.as_raw().to_string());
     machine.wait_for("the driver frees it", |machine| machine.used(0) == 0);
-    wrapper.close_stdin();
     machine.run("status train").exits(5);
     let named = |entry: std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("train");
     assert!(!std::fs::read_dir(machine.registry()).unwrap().any(|entry| named(entry.unwrap())));

@@ -1,9 +1,10 @@
 /*
  * Tells which signals it gets: "ready", then a line for each, with the value that sigqueue sent along.
  *
- * MANNER [END [CODE]]. The manner is what it does about signals: "die" (nothing), "ignore", "handle", or "edit", which
- * handles them, and stops like an editor when the terminal says so. The signal with the number END is handled in any case,
- * and ends it with CODE; without CODE, with the value that was sent along, unless that is 0.
+ * MANNER [END [CODE]]. The manner is what it does about signals: "die" (nothing), "ignore", "handle", "edit", which handles
+ * them, and stops like an editor when the terminal says so, or "leave", which does the same in a process group of its own.
+ * The signal with the number END is handled in any case, and ends it with CODE; without CODE, with the value that was sent
+ * along, unless that is 0.
  *
  * It does not outlive its parent.
  */
@@ -26,7 +27,8 @@ int main(int argc, char **argv)
     const char *manner = argv[1];
     int end = argc > 2 ? atoi(argv[2]) : 0;
     int code = argc > 3 ? atoi(argv[3]) : 0;
-    int edits = strcmp(manner, "edit") == 0;
+    int leaves = strcmp(manner, "leave") == 0;
+    int edits = leaves || strcmp(manner, "edit") == 0;
     sigset_t heard;
     if (edits || strcmp(manner, "handle") == 0)
         sigfillset(&heard);
@@ -37,12 +39,17 @@ int main(int argc, char **argv)
     for (int number = 1; number <= SIGRTMAX; number++)
         signal(number, strcmp(manner, "ignore") == 0 && number != end ? SIG_IGN : SIG_DFL);
     sigprocmask(SIG_SETMASK, &heard, NULL);
+    if (leaves)
+        setpgid(0, 0);
     say("ready");
-    while (getppid() == parent) {
+    for (;;) {
         siginfo_t info;
         char line[32];
-        if (sigtimedwait(&heard, &info, &(struct timespec){.tv_sec = 1}) < 0)
+        if (sigtimedwait(&heard, &info, &(struct timespec){.tv_sec = 1}) < 0) {
+            if (getppid() != parent)
+                return 1;
             continue;
+        }
         int value = info.si_code == SI_QUEUE ? info.si_value.sival_int : 0;
         if (info.si_code == SI_QUEUE)
             snprintf(line, sizeof line, "%d %d", info.si_signo, value);
@@ -56,5 +63,4 @@ int main(int argc, char **argv)
         if (info.si_signo == end && (code || value))
             return code ? code : value;
     }
-    return 1;
 }
