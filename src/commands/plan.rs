@@ -28,9 +28,6 @@ pub fn chosen(gpus: &[Visible], holder: &Holder) -> Vec<Visible> {
 pub fn plan(options: &Reservation, command: String) -> Result<Planned, Failure> {
     let waiting = waiting(options);
     let name = options.name.as_deref().map(str::parse::<Name>).transpose().map_err(Failure::usage)?;
-    if options.chunk_size.is_zero() {
-        return Err(Failure::usage(anyhow::anyhow!("a chunk of no size: write `--chunk-size 100MB`")));
-    }
     let selectors = selectors(&options.gpu)?;
     let driver = Driver::load()?;
     let devices = driver.devices()?;

@@ -22,9 +22,6 @@ struct Part {
 
 impl cli::Resize {
     pub fn run(self) -> Result<ExitCode, Failure> {
-        if self.chunk_size.is_some_and(ByteSize::is_zero) {
-            return Err(Failure::usage(anyhow::anyhow!("a chunk of no size: write `--chunk-size 100MB`")));
-        }
         let holders = Holders::live()?;
         let holder = holders.named(&self.name)?;
         let balloon = holders.describe(holder)?;
