@@ -47,12 +47,13 @@ use crate::units::ByteSize;
 use audit::{News, Subjects};
 use desk::{Desk, locked};
 pub use keeper::Keeper;
-pub use lane::{JobUse, Lane, Need, Reply, View, Yielded};
+pub use lane::{JobUse, Lane, Need, Pieces, Reply, View, Yielded};
 use ledger::Ledger;
 pub use ledger::Usage;
-use library::Library;
 pub use library::VARIABLE as PRELOAD;
+use library::{Instructions, Library};
 use page::Shared;
+pub use protocol::MOST_PIECES;
 
 /// What a job's context costs at least: 526 MiB on an H100. The holder's own, by which one might guess, is trimmed.
 const TYPICAL_CONTEXT: ByteSize = ByteSize::new(528 << 20);
@@ -109,14 +110,15 @@ impl Handover {
         })
     }
 
-    /// Prepares the library, told to show memory as `show` says, and listens to it. `socket` is the path for this process
-    /// and the one for the job's.
+    /// Prepares the library, told to show memory as `show` says and whether the balloon `lends`, and listens to it. `socket` is
+    /// the path for this process and the one for the job's.
     ///
     /// # Errors
     /// The library cannot go into the job; the rest works without.
     pub fn bring_library(
         &mut self,
         show: Show,
+        lends: bool,
         socket: Option<(PathBuf, PathBuf)>,
         keeper: Option<&Keeper>,
     ) -> Result<(), NoLibrary> {
@@ -126,7 +128,9 @@ impl Handover {
             Show::Shared => protocol::VIEW_SHARED,
             Show::Capped => protocol::VIEW_CAPPED,
         };
-        let library = Library::new(view, &others, keeper).map_err(NoLibrary::Forbidden)?;
+        let library =
+            Library::new(&Instructions { view, lends, socket: others }, keeper).map_err(NoLibrary::Forbidden)?;
+        locked(&self.ledger).lends = lends;
         self.listen(&own).map_err(NoLibrary::Deaf)?;
         self.library = Some(library);
         Ok(())

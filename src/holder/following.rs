@@ -47,7 +47,12 @@ impl<S: Space> Bench<'_, S> {
     pub(super) fn share(&self) -> ByteSize {
         let Following { job, promised, needs_headroom, .. } = &self.following;
         let headroom = if *needs_headroom { job.headroom } else { ByteSize::ZERO };
-        self.reservation.saturating_sub(job.holds.max(promised.unwrap_or_default())).saturating_sub(headroom)
+        self.reservation.saturating_sub(self.job_has().max(promised.unwrap_or_default())).saturating_sub(headroom)
+    }
+
+    /// What the job has of the reservation: its own memory and what it has borrowed.
+    pub(super) fn job_has(&self) -> ByteSize {
+        self.following.job.holds.saturating_add(self.balloon.lent())
     }
 
     /// What the job uses, whether or not that has changed: others may have.
@@ -83,7 +88,7 @@ impl<S: Space> Bench<'_, S> {
     /// take meanwhile.
     pub(super) fn give_way(&mut self, need: Need, reply: Reply<Yielded>) {
         let Some(way) = self.free_for(need) else { return reply(None) };
-        let had = self.following.promised.unwrap_or_default().max(self.following.job.holds);
+        let had = self.following.promised.unwrap_or_default().max(self.job_has());
         self.following.promised = Some(had.saturating_add(way.freed).saturating_sub(way.surplus));
         self.balloon.set_target(self.share());
         reply(Some(if way.freed.is_zero() { Yielded::Nothing } else { Yielded::Room }));

@@ -15,6 +15,8 @@ pub struct Figures {
     pub chunk_size: ByteSize,
     /// What the job holds of the reservation.
     pub job: ByteSize,
+    /// The most that the job has borrowed at one time.
+    pub most_lent: ByteSize,
 }
 
 /// Where a worker shows its figures. Each is current; two of them may be of different instants.
@@ -25,6 +27,7 @@ pub struct Gauge {
     target: AtomicU64,
     chunk_size: AtomicU64,
     job: AtomicU64,
+    most_lent: AtomicU64,
 }
 
 impl Gauge {
@@ -33,6 +36,7 @@ impl Gauge {
         self.num_chunks.store(figures.num_chunks, Ordering::Relaxed);
         self.target.store(figures.target.bytes(), Ordering::Relaxed);
         self.job.store(figures.job.bytes(), Ordering::Relaxed);
+        self.most_lent.store(figures.most_lent.bytes(), Ordering::Relaxed);
         self.chunk_size.store(figures.chunk_size.bytes(), Ordering::Relaxed);
     }
 
@@ -44,6 +48,7 @@ impl Gauge {
             target: size(&self.target),
             chunk_size: size(&self.chunk_size),
             job: size(&self.job),
+            most_lent: size(&self.most_lent),
         }
     }
 }
