@@ -58,7 +58,7 @@ pub struct Ledger {
     accounts: Vec<Account>,
     /// By slot: the process that has it.
     members: Vec<Option<u32>>,
-    /// Whether the job borrows from the balloon.
+    /// Whether the job borrows from the balloon. Then nothing is free for a moment, headroom neither.
     pub lends: bool,
     /// Kept free where processes without the library may come.
     headroom_for_strangers: ByteSize,
@@ -232,9 +232,8 @@ impl Ledger {
         account.usage.handed_over = account.usage.handed_over.max(peak.min(reservation));
         let headroom = if self.expects_strangers {
             self.headroom_for_strangers
-        } else if has_members {
-            // Chunks to be lent are small, which is no promise.
-            if self.lends { LAZY_LOADING } else { LAZY_LOADING.min(ByteSize::new(chunk)) }
+        } else if has_members && !self.lends {
+            LAZY_LOADING.min(ByteSize::new(chunk))
         } else {
             ByteSize::ZERO
         };

@@ -5,10 +5,11 @@
 //!
 //! What it cannot do:
 //! - On a full GPU memory is free for an instant before the job has it. Who spins on the driver gets a part of it; then the
-//!   job needs more from the balloon, and so the reservation shrinks. Only memory that is never freed in between could
-//!   prevent that: a balloon of `cuMemCreate` memory, exported as descriptors and mapped by the library into the job in
-//!   place of an allocation of its own.
+//!   job needs more from the balloon, and so the reservation shrinks.
 //! - What the job frees is anybody's until the balloon has it back; below a chunk, until something else happens.
+//! - A balloon that lends has neither fault for what `cuMemAlloc` is asked for: the library maps its memory into the job, and
+//!   the balloon keeps it. But such memory has no legacy IPC handle, and what the driver takes by itself, pools, and
+//!   `cuMemCreate` go the other way.
 //! - Where the library does not get (static and setuid programs, `RTLD_DEEPBIND`, `dlmopen`, a cleared `LD_PRELOAD`, another
 //!   pid namespace) the balloon follows NVML: 50 ms late, and on a full GPU a job can take at once no more than a context
 //!   and a chunk.
