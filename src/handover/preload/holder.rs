@@ -115,13 +115,15 @@ impl Loan {
         Some(Self { socket, gpu, number, size: answer.balloon })
     }
 
-    /// Some of its pieces, from number `from` on: their common size, and a descriptor for each.
-    pub fn pieces(&self, from: usize) -> Option<(u64, Descriptors)> {
-        let mut pieces = Pieces::default();
+    /// Asks for some of its pieces, from number `from` on.
+    pub fn ask_for_pieces(&self, from: usize) -> Option<()> {
         let request = Request { size: from as u64, loan: self.number, ..Request::new(REACH, self.gpu) };
-        if !self.socket.send(&request) {
-            return None;
-        }
+        self.socket.send(&request).then_some(())
+    }
+
+    /// The pieces asked for: their common size, and a descriptor for each.
+    pub fn pieces(&self) -> Option<(u64, Descriptors)> {
+        let mut pieces = Pieces::default();
         let descriptors = self.socket.receive(&mut pieces)?;
         (pieces.count > 0 && descriptors.count() == pieces.count as usize).then_some((pieces.size, descriptors))
     }

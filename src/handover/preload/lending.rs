@@ -139,8 +139,14 @@ fn map(loan: &Loan, state: &State, device: i32) -> Option<Mapped> {
 /// Maps one piece after the other as far as it goes. The mapping keeps the memory, so the handle is not needed for long.
 fn map_pieces(loan: &Loan, memory: &mut Mapped) -> Option<()> {
     let mut count = 0;
+    loan.ask_for_pieces(count)?;
     while memory.size < loan.size {
-        let (size, descriptors) = loan.pieces(count)?;
+        let (size, descriptors) = loan.pieces()?;
+        count += descriptors.count();
+        if memory.size + size * (descriptors.count() as u64) < loan.size {
+            // The holder gets these ready while the others are mapped.
+            loan.ask_for_pieces(count)?;
+        }
         for descriptor in descriptors.numbers() {
             let handle = driver::import(*descriptor)?;
             let is_mapped = driver::map(memory.address + memory.size, size, handle);
@@ -149,7 +155,6 @@ fn map_pieces(loan: &Loan, memory: &mut Mapped) -> Option<()> {
                 return None;
             }
             memory.size += size;
-            count += 1;
         }
     }
     Some(())

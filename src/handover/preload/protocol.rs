@@ -117,8 +117,9 @@ pub struct Pieces {
     pub size: u64,
 }
 
-/// How many descriptors come along at most; the kernel takes 253 (unix(7)).
-pub const MOST_PIECES: usize = 64;
+/// How many descriptors come along at most. The kernel takes 253 (unix(7)), but while some are being mapped the next are got
+/// ready.
+pub const MOST_PIECES: usize = 16;
 
 /// To `HELLO`. The GPUs are numbered by their place in `uuids`.
 #[repr(C)]
