@@ -167,13 +167,16 @@ impl<S: Space> Balloon<S> {
         self.free_all(&excess.chunks)
     }
 
-    /// Frees the smallest chunk of at least `size`, else the largest there is. Returns how much that freed.
-    pub fn give_way(&mut self, size: ByteSize) -> Result<ByteSize, CallError> {
+    /// The smallest chunk of at least `size`, else the largest there is; zero if there is none.
+    pub fn best_fit(&self, size: ByteSize) -> ByteSize {
         let fit = self.chunks.range(size..).next().or_else(|| self.chunks.iter().next_back());
-        match fit.map(|(&size, _)| size) {
-            Some(size) => self.free_one(size).map(|()| size),
-            None => Ok(ByteSize::ZERO),
-        }
+        fit.map(|(&size, _)| size).unwrap_or_default()
+    }
+
+    /// Frees the best fit for `size`. Returns how much that freed.
+    pub fn give_way(&mut self, size: ByteSize) -> Result<ByteSize, CallError> {
+        let fit = self.best_fit(size);
+        self.free_one(fit).map(|()| fit)
     }
 
     /// Allocates one chunk of exactly `size`, whatever the target is. Says whether there was room.

@@ -23,6 +23,16 @@ const AFTER_TURN: Duration = Duration::from_millis(200);
 const TRIES: u32 = 6;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
+/// How many times over what the job needs may go to others in one turn before it is told no. By bytes: with what must be
+/// freed of a larger chunk, a single lost race may cost more than was needed.
+const LOST_TIMES: u64 = 16;
+/// How many chunks may go where the job needs little: the rest of a chunk is seldom lost as well.
+const LOST_CHUNKS: u64 = 4;
+
+/// How many times over the headroom may be missing before what comes free is the balloon's alone: others who take it again
+/// and again get no more.
+const HEADROOMS: u64 = 2;
+
 /// Where the following of one GPU's job stands.
 #[derive(Debug, Default)]
 pub struct Following {
@@ -30,6 +40,8 @@ pub struct Following {
     /// During a turn, from the driver's refusal to the job's allocation: what the job holds and what way was given to. The
     /// balloon then grows by nothing: all that is free may be what the job is about to take.
     promised: Option<ByteSize>,
+    /// What was freed in this turn and not taken back. Others have it where the job asks again.
+    spent: ByteSize,
     /// Whether the GPU is so full that the headroom has to be kept free.
     needs_headroom: bool,
     failures: u32,
@@ -69,6 +81,7 @@ impl<S: Space> Bench<'_, S> {
     /// A turn is over: what the job did not take after all is the balloon's again.
     pub(super) fn settle(&mut self, job: JobUse) {
         self.following.promised = None;
+        self.following.spent = ByteSize::ZERO;
         self.following.job = job;
         self.following.failures = 0;
         self.look_for_headroom();
@@ -80,18 +93,20 @@ impl<S: Space> Bench<'_, S> {
     /// is free already was not enough. Tells `reply` as soon as it is freed, and then takes back what was too much.
     ///
     /// What is missing goes in one go, since each chunk is up for grabs until the job has it all; and no more, whatever others
-    /// take meanwhile.
+    /// take meanwhile. Nothing goes any more once others have taken too much of this turn.
     pub(super) fn give_way(&mut self, need: Need, reply: Reply<Yielded>) {
         let Some(way) = self.free_for(need) else { return reply(None) };
         let had = self.following.promised.unwrap_or_default().max(self.following.job.holds);
         self.following.promised = Some(had.saturating_add(way.freed).saturating_sub(way.surplus));
         self.balloon.set_target(self.share());
         reply(Some(if way.freed.is_zero() { Yielded::Nothing } else { Yielded::Room }));
-        if !way.surplus.is_zero()
-            && let Err(error) = self.balloon.take_back(way.surplus)
-        {
+        let is_back = self.balloon.take_back(way.surplus).unwrap_or_else(|error| {
             tracing::warn!(%error, "balloon not inflated again");
-        }
+            false
+        });
+        let gone = if is_back { way.freed.saturating_sub(way.surplus) } else { way.freed };
+        self.following.spent = self.following.spent.saturating_add(gone);
+        tracing::debug!(freed = %way.freed, %gone, spent = %self.following.spent, "way given");
     }
 
     fn free_for(&mut self, need: Need) -> Option<Way> {
@@ -104,6 +119,10 @@ impl<S: Space> Bench<'_, S> {
         }
         let missing = size.saturating_sub(free);
         let needed = missing.round_up(GRANULARITY).unwrap_or(missing);
+        if need == Need::Bytes(size) && self.is_lost_on_others(size, needed) {
+            tracing::debug!(%size, spent = %self.following.spent, "others take what is freed for the job");
+            return Some(way);
+        }
         loop {
             let wanted = match needed.saturating_sub(way.freed) {
                 ByteSize::ZERO if need != Need::Bytes(size) => self.balloon.chunk_size(),
@@ -121,6 +140,15 @@ impl<S: Space> Bench<'_, S> {
             way.surplus = way.freed.saturating_sub(needed);
         }
         Some(way)
+    }
+
+    /// Whether freeing as much again would give others more than this turn is worth.
+    fn is_lost_on_others(&self, size: ByteSize, needed: ByteSize) -> bool {
+        let spent = self.following.spent;
+        let next = needed.max(self.balloon.best_fit(needed));
+        let times = size.bytes().saturating_mul(LOST_TIMES);
+        let chunks = self.balloon.chunk_size().bytes().saturating_mul(LOST_CHUNKS);
+        !spent.is_zero() && spent.saturating_add(next) > ByteSize::new(times.max(chunks))
     }
 
     /// Headroom costs nothing as long as the GPU has free memory anyway. Once given it stays given until there is plenty, so
@@ -175,13 +203,18 @@ impl<S: Space> Bench<'_, S> {
         self.balloon.take_back(freed.saturating_sub(excess)).map(drop)
     }
 
-    /// Up towards the share by a chunk, as far as the job's headroom stays free.
+    /// Up towards the share by a chunk, as far as the job's headroom stays free, unless others have taken that too often.
     fn refill(&mut self) -> Result<(), CallError> {
         if self.following.promised.is_some() {
             return Ok(());
         }
         let free = self.balloon.memory()?.free;
-        let room = free.saturating_sub(self.following.job.headroom).round_down(GRANULARITY);
+        let Following { job, .. } = &self.following;
+        let beside_headroom = free.saturating_sub(job.headroom);
+        let lost = ByteSize::new(job.headroom.bytes().saturating_mul(HEADROOMS));
+        let least = self.reservation.saturating_sub(job.holds).saturating_sub(lost);
+        let owed = least.saturating_sub(self.balloon.allocated()).min(free);
+        let room = beside_headroom.max(owed).round_down(GRANULARITY);
         let missing = self.balloon.target().saturating_sub(self.balloon.allocated());
         let size = missing.min(room).min(self.balloon.chunk_size());
         let grown = !size.is_zero() && self.balloon.take_back(size)?;
@@ -201,3 +234,6 @@ impl<S: Space> Bench<'_, S> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
