@@ -94,6 +94,11 @@ impl<S: Space> Balloon<S> {
         self.target
     }
 
+    /// What it lacks to its target.
+    pub fn missing(&self) -> ByteSize {
+        self.target.saturating_sub(self.allocated)
+    }
+
     pub fn chunk_size(&self) -> ByteSize {
         self.chunk_size
     }
@@ -120,7 +125,7 @@ impl<S: Space> Balloon<S> {
     /// Any failure of the driver but "out of memory".
     pub fn inflate_step(&mut self) -> Result<Step, CallError> {
         loop {
-            let missing = self.target.saturating_sub(self.allocated);
+            let missing = self.missing();
             if missing.is_zero() {
                 return Ok(Step::Full);
             }

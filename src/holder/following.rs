@@ -29,8 +29,7 @@ const LOST_TIMES: u64 = 16;
 /// How many chunks may go where the job needs little: the rest of a chunk is seldom lost as well.
 const LOST_CHUNKS: u64 = 4;
 
-/// How many times over the headroom may be missing before what comes free is the balloon's alone: others who take it again
-/// and again get no more.
+/// How many times over headroom that was kept of what came free may be lost. After that others who take it get no more of it.
 const HEADROOMS: u64 = 2;
 
 /// Where the following of one GPU's job stands.
@@ -44,7 +43,19 @@ pub struct Following {
     spent: ByteSize,
     /// Whether the GPU is so full that the headroom has to be kept free.
     needs_headroom: bool,
+    /// What was last kept free of what came free, and what has gone of that so far.
+    kept: ByteSize,
+    lost: ByteSize,
     failures: u32,
+}
+
+impl Following {
+    /// Kept headroom that is no longer free was taken by the job, which then holds more and makes the balloon give way to it
+    /// anew, or by others.
+    fn see(&mut self, free: ByteSize) {
+        self.lost = self.lost.saturating_add(self.kept.saturating_sub(free));
+        self.kept = self.kept.min(free);
+    }
 }
 
 /// What was freed for the job, and what of it is too much.
@@ -158,6 +169,25 @@ impl<S: Space> Bench<'_, S> {
         let Ok(memory) = self.balloon.memory() else { return };
         let enough = if self.following.needs_headroom { headroom.saturating_add(headroom) } else { headroom };
         self.following.needs_headroom = memory.free < enough.saturating_add(GRANULARITY);
+        self.following.see(memory.free);
+        if !self.following.needs_headroom && self.balloon.allocated() >= self.share() {
+            // Others have left.
+            self.following.lost = ByteSize::ZERO;
+        }
+    }
+
+    /// What of this to leave free when the balloon takes back what it lacks.
+    fn headroom_to_keep(&mut self, free: ByteSize) -> ByteSize {
+        let following = &mut self.following;
+        let headroom = following.job.headroom;
+        following.see(free);
+        if free >= self.balloon.missing().saturating_add(headroom) {
+            return headroom;
+        }
+        let most = ByteSize::new(headroom.bytes().saturating_mul(HEADROOMS));
+        let keep = headroom.min(most.saturating_sub(following.lost));
+        following.kept = keep.min(free);
+        keep
     }
 
     fn head_for_share(&mut self, patience: Duration) {
@@ -179,7 +209,7 @@ impl<S: Space> Bench<'_, S> {
 
     /// Whether little more is free than what the balloon is to take back.
     fn is_contended(&self) -> bool {
-        let missing = self.balloon.target().saturating_sub(self.balloon.allocated());
+        let missing = self.balloon.missing();
         self.balloon.memory().is_ok_and(|memory| memory.free < missing.saturating_add(missing))
     }
 
@@ -209,13 +239,13 @@ impl<S: Space> Bench<'_, S> {
             return Ok(());
         }
         let free = self.balloon.memory()?.free;
-        let Following { job, .. } = &self.following;
-        let beside_headroom = free.saturating_sub(job.headroom);
-        let lost = ByteSize::new(job.headroom.bytes().saturating_mul(HEADROOMS));
-        let least = self.reservation.saturating_sub(job.holds).saturating_sub(lost);
-        let owed = least.saturating_sub(self.balloon.allocated()).min(free);
-        let room = beside_headroom.max(owed).round_down(GRANULARITY);
-        let missing = self.balloon.target().saturating_sub(self.balloon.allocated());
+        let keep = self.headroom_to_keep(free);
+        if keep < self.following.job.headroom {
+            self.following.needs_headroom = true;
+            self.balloon.set_target(self.share());
+        }
+        let missing = self.balloon.missing();
+        let room = free.saturating_sub(keep).round_down(GRANULARITY);
         let size = missing.min(room).min(self.balloon.chunk_size());
         let grown = !size.is_zero() && self.balloon.take_back(size)?;
         if missing.is_zero() {

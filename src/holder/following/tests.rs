@@ -158,35 +158,47 @@ fn an_idle_job_loses_the_headroom_once() {
 
 #[test]
 fn headroom_that_others_take_again_and_again_is_not_given_for_ever() {
-    with_a_full_gpu(|gpu, bench| {
-        bench.the_job_holds(0);
-        for _ in 0..100 {
-            assert!(bench.gives_way(Need::Bytes(mb(200))));
-            // The job is faster with what it needs, and so is the balloon with what the job frees; all else is the thief's.
-            gpu.free.set(gpu.free.get() - 200 * MB);
-            bench.settle(JobUse { holds: mb(200), headroom: mb(HEADROOM) });
-            bench.catch_up_wholly();
-            gpu.steal();
-            gpu.give(200);
+    for size in [30, 200, 1000] {
+        with_a_full_gpu(|gpu, bench| {
             bench.the_job_holds(0);
-            gpu.steal();
-        }
-        let most = HEADROOMS * HEADROOM + CHUNK;
-        assert!(gpu.stolen.get() <= most * MB, "{} MB", gpu.stolen.get() / MB);
-    });
+            for _ in 0..100 {
+                assert!(bench.gives_way(Need::Bytes(mb(size))));
+                // The job is faster with what it needs, and the balloon with what the job frees; all else is the thief's.
+                gpu.free.set(gpu.free.get() - size * MB);
+                bench.settle(JobUse { holds: mb(size), headroom: mb(HEADROOM) });
+                bench.catch_up_wholly();
+                gpu.steal();
+                gpu.give(size);
+                bench.the_job_holds(0);
+                gpu.steal();
+            }
+            // The first time it is freed, with the rest of the chunk.
+            let most = HEADROOMS * HEADROOM + CHUNK;
+            assert!(gpu.stolen.get() <= most * MB, "{size}: {} MB", gpu.stolen.get() / MB);
+            // The thief leaves, which two looks tell.
+            gpu.give(1000);
+            bench.the_job_holds(0);
+            bench.the_job_holds(0);
+            assert_eq!(bench.balloon.allocated(), mb(RESERVATION));
+            assert_eq!(bench.following.lost, ByteSize::ZERO);
+        });
+    }
 }
 
 #[test]
-fn headroom_is_kept_of_what_the_job_frees_where_nobody_takes_it() {
+fn headroom_is_always_there_where_nobody_takes_it() {
     with_a_full_gpu(|gpu, bench| {
         bench.the_job_holds(0);
-        assert!(bench.gives_way(Need::Bytes(mb(1000))));
-        gpu.free.set(gpu.free.get() - 1000 * MB);
-        bench.settle(JobUse { holds: mb(1000), headroom: mb(HEADROOM) });
-        bench.catch_up_wholly();
-        gpu.give(1000);
-        bench.the_job_holds(0);
-        assert_eq!(gpu.free.get(), HEADROOM * MB);
-        assert_eq!(bench.balloon.allocated(), mb(RESERVATION - HEADROOM));
+        for _ in 0..10 {
+            assert_eq!(gpu.free.get(), HEADROOM * MB);
+            assert!(bench.gives_way(Need::Bytes(mb(1000))));
+            gpu.free.set(gpu.free.get() - 1000 * MB);
+            bench.settle(JobUse { holds: mb(1000), headroom: mb(HEADROOM) });
+            bench.catch_up_wholly();
+            assert_eq!(gpu.free.get(), HEADROOM * MB);
+            gpu.give(1000);
+            bench.the_job_holds(0);
+            assert_eq!(bench.balloon.allocated(), mb(RESERVATION - HEADROOM));
+        }
     });
 }

@@ -92,7 +92,8 @@ fn a_job_that_does_nothing_loses_its_headroom_to_a_thief_and_no_more() {
             stolen.push(machine.used_by(0, thief.pid()));
         }
         let left = machine.used_by(0, job.pid());
-        assert!(left >= 6 * GB - 100 * MB, "{every}: of the chunk with the headroom, and {} MB", (6 * GB - left) / MB);
+        // On a full GPU a chunk that is split is freed as a whole.
+        assert!(left >= 6 * GB - (64 + 100) * MB, "{every}: {} MB", (6 * GB - left) / MB);
         assert!(stolen.iter().all(|bytes| *bytes == stolen[0]), "{every}: {stolen:?}");
     }
 }
