@@ -7,6 +7,7 @@ mod others;
 mod processes;
 mod summary;
 mod views;
+mod waiters;
 
 use gpu_sim::{GB, MB, Script};
 
