@@ -39,8 +39,8 @@ pub struct Following {
     /// During a turn, from the driver's refusal to the job's allocation: what the job holds and what way was given to. The
     /// balloon then grows by nothing: all that is free may be what the job is about to take.
     promised: Option<ByteSize>,
-    /// What was freed in this turn and not taken back. Others have it where the job asks again.
-    spent: ByteSize,
+    /// What was the job's, the balloon's or free when the turn began. What is missing of that later, others have.
+    outset: Option<ByteSize>,
     /// Whether the GPU is so full that the headroom has to be kept free.
     needs_headroom: bool,
     /// What was last kept free of what came free, and what has gone of that so far.
@@ -92,7 +92,7 @@ impl<S: Space> Bench<'_, S> {
     /// A turn is over: what the job did not take after all is the balloon's again.
     pub(super) fn settle(&mut self, job: JobUse) {
         self.following.promised = None;
-        self.following.spent = ByteSize::ZERO;
+        self.following.outset = None;
         self.following.job = job;
         self.following.failures = 0;
         self.look_for_headroom();
@@ -111,13 +111,9 @@ impl<S: Space> Bench<'_, S> {
         self.following.promised = Some(had.saturating_add(way.freed).saturating_sub(way.surplus));
         self.balloon.set_target(self.share());
         reply(Some(if way.freed.is_zero() { Yielded::Nothing } else { Yielded::Room }));
-        let is_back = self.balloon.take_back(way.surplus).unwrap_or_else(|error| {
+        if let Err(error) = self.balloon.take_back(way.surplus) {
             tracing::warn!(%error, "balloon not inflated again");
-            false
-        });
-        let gone = if is_back { way.freed.saturating_sub(way.surplus) } else { way.freed };
-        self.following.spent = self.following.spent.saturating_add(gone);
-        tracing::debug!(freed = %way.freed, %gone, spent = %self.following.spent, "way given");
+        }
     }
 
     fn free_for(&mut self, need: Need) -> Option<Way> {
@@ -130,8 +126,10 @@ impl<S: Space> Bench<'_, S> {
         }
         let missing = size.saturating_sub(free);
         let needed = missing.round_up(GRANULARITY).unwrap_or(missing);
-        if need == Need::Bytes(size) && self.is_lost_on_others(size, needed) {
-            tracing::debug!(%size, spent = %self.following.spent, "others take what is freed for the job");
+        let lost = self.lost_in_turn(free);
+        let at_stake = needed.max(self.balloon.best_fit(needed));
+        if need == Need::Bytes(size) && !lost.is_zero() && lost.saturating_add(at_stake) > self.most_lost(size) {
+            tracing::debug!(%size, %lost, "others take what is freed for the job");
             return Some(way);
         }
         loop {
@@ -153,13 +151,16 @@ impl<S: Space> Bench<'_, S> {
         Some(way)
     }
 
-    /// Whether freeing as much again would give others more than this turn is worth.
-    fn is_lost_on_others(&self, size: ByteSize, needed: ByteSize) -> bool {
-        let spent = self.following.spent;
-        let next = needed.max(self.balloon.best_fit(needed));
+    /// What others have taken since the turn began.
+    fn lost_in_turn(&mut self, free: ByteSize) -> ByteSize {
+        let there = self.balloon.allocated().saturating_add(self.following.job.holds).saturating_add(free);
+        self.following.outset.get_or_insert(there).saturating_sub(there)
+    }
+
+    /// What others may take before an allocation of this size is given up.
+    fn most_lost(&self, size: ByteSize) -> ByteSize {
         let times = size.bytes().saturating_mul(LOST_TIMES);
-        let chunks = self.balloon.chunk_size().bytes().saturating_mul(LOST_CHUNKS);
-        !spent.is_zero() && spent.saturating_add(next) > ByteSize::new(times.max(chunks))
+        ByteSize::new(times.max(self.balloon.chunk_size().bytes().saturating_mul(LOST_CHUNKS)))
     }
 
     /// Headroom costs nothing as long as the GPU has free memory anyway. Once given it stays given until there is plenty, so

@@ -6,6 +6,7 @@ mod full;
 mod others;
 mod processes;
 mod summary;
+mod turns;
 mod views;
 mod waiters;
 

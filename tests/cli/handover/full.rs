@@ -84,9 +84,9 @@ fn a_job_that_does_nothing_loses_its_headroom_to_a_thief_and_no_more() {
     for every in ["spin", "1ms"] {
         let (machine, job, thief) = beside_a_thief(every);
         let audits = || machine.calls(job.pid(), "nvmlDeviceGetComputeRunningProcesses_v3");
-        // The quick ones that follow the context, and those once a second.
+        // Two calls each: the quick ones that follow the context, and then those once a second.
         let mut stolen = Vec::new();
-        for more in [6, 1, 1] {
+        for more in [12, 2, 2] {
             let enough = audits() + more;
             machine.wait_for("audits", |_| audits() >= enough);
             stolen.push(machine.used_by(0, thief.pid()));
