@@ -109,6 +109,11 @@ impl<S: Space> Balloon<S> {
         self.target
     }
 
+    /// What it lacks to its target.
+    pub fn missing(&self) -> ByteSize {
+        self.target.saturating_sub(self.allocated)
+    }
+
     pub fn chunk_size(&self) -> ByteSize {
         self.chunk_size
     }
@@ -135,7 +140,7 @@ impl<S: Space> Balloon<S> {
     /// Any failure of the driver but "out of memory".
     pub fn inflate_step(&mut self) -> Result<Step, CallError> {
         loop {
-            let missing = self.target.saturating_sub(self.allocated);
+            let missing = self.missing();
             if missing.is_zero() {
                 return Ok(Step::Full);
             }
@@ -182,13 +187,16 @@ impl<S: Space> Balloon<S> {
         self.free_all(&excess.chunks)
     }
 
-    /// Frees the smallest chunk of at least `size`, else the largest there is. Returns how much that freed.
-    pub fn give_way(&mut self, size: ByteSize) -> Result<ByteSize, CallError> {
+    /// The smallest chunk of at least `size`, else the largest there is; zero if there is none.
+    pub fn best_fit(&self, size: ByteSize) -> ByteSize {
         let fit = self.chunks.range(size..).next().or_else(|| self.chunks.iter().next_back());
-        match fit.map(|(&size, _)| size) {
-            Some(size) => self.free_one(size).map(|()| size),
-            None => Ok(ByteSize::ZERO),
-        }
+        fit.map(|(&size, _)| size).unwrap_or_default()
+    }
+
+    /// Frees the best fit for `size`. Returns how much that freed.
+    pub fn give_way(&mut self, size: ByteSize) -> Result<ByteSize, CallError> {
+        let fit = self.best_fit(size);
+        self.free_one(fit).map(|()| fit)
     }
 
     /// Allocates one chunk of exactly `size`, whatever the target is. Says whether there was room.

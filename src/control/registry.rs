@@ -152,6 +152,15 @@ pub fn live(directory: &RuntimeDirectory) -> Result<Vec<Entry>, DirectoryError> 
     Ok(names.into_iter().filter_map(|name| look_up(directory, name)).collect())
 }
 
+/// Those of the live holders whose job has the library, and so tells them at once what it frees.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn handing_over(directory: &RuntimeDirectory) -> Result<Vec<Entry>, DirectoryError> {
+    let names = directory.names_with(JOB_SOCKET)?;
+    Ok(names.into_iter().filter_map(|name| look_up(directory, name)).collect())
+}
+
 /// Whether the holder of `entry` still lives; another one may have taken its name since.
 pub fn lives(entry: &Entry) -> bool {
     look_up(&entry.directory, entry.name.clone()).is_some_and(|now| now.registration == entry.registration)

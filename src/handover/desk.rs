@@ -266,6 +266,15 @@ impl Desk {
         }
     }
 
+    /// Its turn was over before it was there, because it had been stopped, say. It gets another.
+    fn queue_again(&mut self, id: Id, gpu: usize) {
+        let needs = self.connections.iter().any(|connection| connection.id == id && connection.needs.is_some());
+        let turns = &mut self.turns[gpu];
+        if needs && !turns.queue.contains(&id) {
+            turns.queue.push_back(id);
+        }
+    }
+
     /// The turn begins; nothing is freed before its owner is there to take it.
     fn begin(&self, id: Id) {
         if let Some(connection) = self.connections.iter().find(|connection| connection.id == id) {
@@ -274,11 +283,11 @@ impl Desk {
     }
 
     fn give_way(&mut self, id: Id, gpu: usize) {
-        if self.turns[gpu].current.is_none_or(|(current, _)| current != id) {
-            return;
-        }
+        let is_its_turn = self.turns[gpu].current.is_some_and(|(current, _)| current == id);
         let Some(connection) = self.connection(id) else { return };
-        let Some(need) = connection.needs.take() else { return };
+        let Some(need) = connection.needs.take_if(|_| is_its_turn) else {
+            return self.queue_again(id, gpu);
+        };
         let reply = Reply::new(&connection.socket);
         let ledger = locked(&self.ledger);
         let retries = ledger.retries(gpu);

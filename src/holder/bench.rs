@@ -49,12 +49,12 @@ struct Emptied {
 }
 
 /// The worker's ties to its holder.
-struct Ties<'a> {
-    index: usize,
-    uuid: GpuUuid,
-    orders: &'a Receiver<Order>,
-    reports: &'a Reports,
-    gauge: &'a Gauge,
+pub(super) struct Ties<'a> {
+    pub index: usize,
+    pub uuid: GpuUuid,
+    pub orders: &'a Receiver<Order>,
+    pub reports: &'a Reports,
+    pub gauge: &'a Gauge,
 }
 
 impl Ties<'_> {
@@ -63,18 +63,7 @@ impl Ties<'_> {
         match opened.and_then(|space| Ok((space.memory()?, space))) {
             Ok((memory, space)) => {
                 self.reports.send(self.index, Report::Opened(memory));
-                let mut bench = Bench {
-                    index: self.index,
-                    uuid: self.uuid,
-                    reports: self.reports,
-                    gauge: self.gauge,
-                    balloon: Balloon::new(space),
-                    reservation: ByteSize::ZERO,
-                    following: Following::default(),
-                    task: Task::Idle,
-                    growth: Growth::default(),
-                };
-                bench.obey_all(self.orders)
+                Bench::new(self, space).obey_all(self.orders)
             }
             Err(error) => {
                 self.reports.send(self.index, Report::Failed(error));
@@ -118,7 +107,21 @@ pub(super) struct Bench<'a, S: Space> {
     growth: Growth,
 }
 
-impl<S: Space> Bench<'_, S> {
+impl<'a, S: Space> Bench<'a, S> {
+    pub(super) fn new(ties: &Ties<'a>, space: S) -> Self {
+        Self {
+            index: ties.index,
+            uuid: ties.uuid,
+            reports: ties.reports,
+            gauge: ties.gauge,
+            balloon: Balloon::new(space),
+            reservation: ByteSize::ZERO,
+            following: Following::default(),
+            task: Task::Idle,
+            growth: Growth::default(),
+        }
+    }
+
     /// Works until told to deflate, or until the holder is gone; then frees everything.
     fn obey_all(&mut self, orders: &Receiver<Order>) -> Emptied {
         loop {

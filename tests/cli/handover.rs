@@ -7,7 +7,9 @@ mod lending;
 mod others;
 mod processes;
 mod summary;
+mod turns;
 mod views;
+mod waiters;
 
 use gpu_sim::{GB, MB, Script};
 

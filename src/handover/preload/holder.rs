@@ -147,8 +147,9 @@ pub enum Need {
 /// How many microseconds to look for the answer without sleeping, once way is being given. The holder may have been stopped.
 const EAGER: i64 = 5000;
 
-/// How many times in a row others may be faster before the driver's word counts: each time they keep what was freed.
-const LOST_RACES: u32 = 16;
+/// How many times in a row others may be faster before the driver's word counts. The holder, which sees what they take, says
+/// no before that where it is much.
+const LOST_RACES: u32 = 64;
 /// The same where the need is only guessed, and so may be far larger than thought.
 const WRONG_GUESSES: u32 = 6;
 
@@ -214,17 +215,14 @@ fn give_way(socket: &Socket, request: &Request, tried: &mut dyn FnMut() -> Optio
     if !socket.send(request) {
         return Way::Blocked;
     }
-    while answer.yes == PATIENT {
-        if socket.receive(&mut answer).is_none() {
-            return Way::Blocked;
-        }
-    }
-    if answer.yes == BEGINS {
-        socket.send(&Request { kind: READY, ..*request });
-    }
-    let begun = system::now();
+    let mut begun = None;
     while matches!(answer.yes, PATIENT | BEGINS) {
-        let received = if system::now() - begun < EAGER {
+        if answer.yes == BEGINS {
+            answer.yes = PATIENT;
+            socket.send(&Request { kind: READY, ..*request });
+            begun = Some(system::now());
+        }
+        let received = if begun.is_some_and(|begun| system::now() - begun < EAGER) {
             if let Some(status) = tried() {
                 return Way::Taken(status);
             }
