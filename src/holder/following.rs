@@ -23,6 +23,9 @@ const AFTER_TURN: Duration = Duration::from_millis(200);
 const TRIES: u32 = 6;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
+/// What is freed at least where nobody knows how much is needed; chunks that are lent are smaller.
+const GUESS: ByteSize = ByteSize::new(64 << 20);
+
 /// How many times over what the job needs may go to others in one turn before it is told no. By bytes: with what must be
 /// freed of a larger chunk, a single lost race may cost more than was needed.
 const LOST_TIMES: u64 = 16;
@@ -130,7 +133,10 @@ impl<S: Space> Bench<'_, S> {
             return Some(way);
         }
         let missing = size.saturating_sub(free);
-        let needed = missing.round_up(GRANULARITY).unwrap_or(missing);
+        let needed = match missing.round_up(GRANULARITY).unwrap_or(missing) {
+            ByteSize::ZERO if need != Need::Bytes(size) => self.balloon.chunk_size().max(GUESS),
+            needed => needed,
+        };
         let lost = self.lost_in_turn(free);
         let at_stake = needed.max(self.balloon.best_fit(needed));
         if need == Need::Bytes(size) && !lost.is_zero() && lost.saturating_add(at_stake) > self.most_lost(size) {
@@ -139,7 +145,6 @@ impl<S: Space> Bench<'_, S> {
         }
         loop {
             let wanted = match needed.saturating_sub(way.freed) {
-                ByteSize::ZERO if need != Need::Bytes(size) => self.balloon.chunk_size(),
                 // Enough is free and still does not do: it lies in pieces, and a whole one is wanted.
                 ByteSize::ZERO => size,
                 missing => missing,
@@ -158,7 +163,7 @@ impl<S: Space> Bench<'_, S> {
 
     /// What others have taken since the turn began.
     fn lost_in_turn(&mut self, free: ByteSize) -> ByteSize {
-        let there = self.balloon.allocated().saturating_add(self.following.job.holds).saturating_add(free);
+        let there = self.balloon.allocated().saturating_add(self.job_has()).saturating_add(free);
         self.following.outset.get_or_insert(there).saturating_sub(there)
     }
 
