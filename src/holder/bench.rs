@@ -276,6 +276,7 @@ impl<'a, S: Space> Bench<'a, S> {
             target: self.reservation,
             chunk_size: self.balloon.chunk_size(),
             job: self.job_has(),
+            lent: self.balloon.lent(),
             most_lent: self.balloon.most_lent(),
         });
     }

@@ -94,6 +94,18 @@ fn job_and_balloon_are_the_reservation_at_every_instant() {
 }
 
 #[test]
+fn what_is_lent_is_shown_as_the_jobs() {
+    let machine = Machine::new();
+    let mut job = machine.job("--gpu 0 --reserve 4GB --handover vmm");
+    job.must("ctx 0");
+    job.must("alloc 1GB");
+    machine.wait_for("the context is accounted for", |state| state.used(0) == 4 * GB);
+    let shown = machine.run("status").exits(0).stdout;
+    assert!(shown.contains("your balloons 2.5 GB") && shown.contains("your processes 1.5 GB"), "{shown}");
+    assert!(!shown.contains("others"), "{shown}");
+}
+
+#[test]
 fn who_dies_leaves_its_loans_to_the_balloon_and_not_to_a_thief() {
     let client = gpu_sim::program().display().to_string();
     let machine = Machine::with(|builder| builder.gpus(1).memory(8 * GB));
