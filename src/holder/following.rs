@@ -111,7 +111,8 @@ impl<S: Space> Bench<'_, S> {
         self.following.promised = Some(had.saturating_add(way.freed).saturating_sub(way.surplus));
         self.balloon.set_target(self.share());
         reply(Some(if way.freed.is_zero() { Yielded::Nothing } else { Yielded::Room }));
-        if let Err(error) = self.balloon.take_back(way.surplus) {
+        let needed = way.freed.saturating_sub(way.surplus);
+        if let Err(error) = self.balloon.take_back_in_pieces(way.surplus, needed) {
             tracing::warn!(%error, "balloon not inflated again");
         }
     }
@@ -231,7 +232,7 @@ impl<S: Space> Bench<'_, S> {
             return Ok(());
         }
         let freed = self.balloon.give_way(excess)?;
-        self.balloon.take_back(freed.saturating_sub(excess)).map(drop)
+        self.balloon.take_back_in_pieces(freed.saturating_sub(excess), excess)
     }
 
     /// Up towards the share by a chunk, as far as the job's headroom stays free, unless others have taken that too often.
