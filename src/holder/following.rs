@@ -101,7 +101,7 @@ impl<S: Space> Bench<'_, S> {
     }
 
     /// Frees as little as makes room for what is needed beside what is free, best fit first; at least one chunk, because what
-    /// is free already was not enough. Tells `reply` as soon as it is freed, and then takes back what was too much.
+    /// is free already was not enough. Tells `reply` as soon as it is freed, and takes back what was too much.
     ///
     /// What is missing goes in one go, since each chunk is up for grabs until the job has it all; and no more, whatever others
     /// take meanwhile. Nothing goes any more once others have taken too much of this turn.
@@ -110,9 +110,20 @@ impl<S: Space> Bench<'_, S> {
         let had = self.following.promised.unwrap_or_default().max(self.following.job.holds);
         self.following.promised = Some(had.saturating_add(way.freed).saturating_sub(way.surplus));
         self.balloon.set_target(self.share());
-        reply(Some(if way.freed.is_zero() { Yielded::Nothing } else { Yielded::Room }));
+        let yielded = Some(if way.freed.is_zero() { Yielded::Nothing } else { Yielded::Room });
         let needed = way.freed.saturating_sub(way.surplus);
-        if let Err(error) = self.balloon.take_back_in_pieces(way.surplus, needed) {
+        // Whatever is more goes first: both are up for grabs.
+        if way.surplus > needed {
+            self.take_back(way.surplus, needed);
+            reply(yielded);
+        } else {
+            reply(yielded);
+            self.take_back(way.surplus, needed);
+        }
+    }
+
+    fn take_back(&mut self, surplus: ByteSize, needed: ByteSize) {
+        if let Err(error) = self.balloon.take_back_in_pieces(surplus, needed) {
             tracing::warn!(%error, "balloon not inflated again");
         }
     }
