@@ -8,7 +8,8 @@
 //!   job needs more from the balloon, and so the reservation shrinks. Only memory that is never freed in between could
 //!   prevent that: a balloon of `cuMemCreate` memory, exported as descriptors and mapped by the library into the job in
 //!   place of an allocation of its own.
-//! - What the job frees is anybody's until the balloon has it back; below a chunk, until something else happens.
+//! - What the job frees is anybody's until the balloon has it back, except for this user's holders that wait; below a chunk,
+//!   until something else happens.
 //! - Where the library does not get (static and setuid programs, `RTLD_DEEPBIND`, `dlmopen`, a cleared `LD_PRELOAD`, another
 //!   pid namespace) the balloon follows NVML: 50 ms late, and on a full GPU a job can take at once no more than a context
 //!   and a chunk.
@@ -17,6 +18,7 @@
 
 mod audit;
 mod desk;
+mod inquiry;
 mod keeper;
 mod lane;
 mod ledger;
@@ -46,6 +48,7 @@ use crate::job::Kin;
 use crate::units::ByteSize;
 use audit::{News, Subjects};
 use desk::{Desk, locked};
+pub use inquiry::lacking;
 pub use keeper::Keeper;
 pub use lane::{JobUse, Lane, Need, Reply, View, Yielded};
 use ledger::Ledger;
