@@ -217,6 +217,23 @@ impl<S: Space> Balloon<S> {
         }
     }
 
+    /// Allocates `size` in halves of what is left, down to pieces of about `least`, until one does not fit: the most is out of
+    /// reach of others at once, and next time there is a small one to free.
+    ///
+    /// # Errors
+    /// Any failure of the driver but "out of memory".
+    pub fn take_back_in_pieces(&mut self, size: ByteSize, least: ByteSize) -> Result<(), CallError> {
+        let mut rest = size;
+        while !rest.is_zero() {
+            let piece = whole(ByteSize::new(rest.bytes() / 2)).max(whole(least)).min(rest);
+            if !self.take_back(piece)? {
+                break;
+            }
+            rest = rest.saturating_sub(piece);
+        }
+        Ok(())
+    }
+
     /// What stands above the target, as whole chunks, largest first, and a rest smaller than any chunk that stays.
     fn whole_chunks_in_excess(&self) -> Excess {
         let mut excess = Excess { chunks: Vec::new(), rest: self.allocated.saturating_sub(self.target) };

@@ -133,6 +133,25 @@ fn giving_way_frees_one_best_fit() {
 }
 
 #[test]
+fn what_is_taken_back_comes_in_halves_as_far_as_it_fits() {
+    for (free, least, pieces) in [
+        (98, 2, &[50, 24, 12, 6, 4, 2][..]),
+        (98, 20, &[50, 24, 20, 4]),
+        (98, 60, &[60, 38]),
+        (98, 100, &[98]),
+        (60, 2, &[50]),
+        (40, 2, &[]),
+    ] {
+        let gpu = gpu(free);
+        let mut balloon = Balloon::new(gpu.clone());
+        balloon.take_back_in_pieces(mb(98), mb(least)).unwrap();
+        let sizes = balloon.chunks.iter().rev().flat_map(|(size, chunks)| chunks.iter().map(|_| size.bytes() / MB));
+        assert_eq!(sizes.collect::<Vec<_>>(), pieces, "{free} free, at least {least}");
+        assert_eq!(gpu.free.get(), (free - pieces.iter().sum::<u64>()) * MB);
+    }
+}
+
+#[test]
 fn dropping_it_frees_everything() {
     let gpu = gpu(100);
     drop(inflated(&gpu, 60, 7));

@@ -152,13 +152,14 @@ pub fn live(directory: &RuntimeDirectory) -> Result<Vec<Entry>, DirectoryError> 
     Ok(names.into_iter().filter_map(|name| look_up(directory, name)).collect())
 }
 
-/// Those of the live holders whose job has the library, and so tells them at once what it frees.
+/// Where live holders listen to the jobs that they run.
 ///
 /// # Errors
 /// The directory cannot be read.
-pub fn handing_over(directory: &RuntimeDirectory) -> Result<Vec<Entry>, DirectoryError> {
+pub fn job_sockets(directory: &RuntimeDirectory) -> Result<Vec<PathBuf>, DirectoryError> {
     let names = directory.names_with(JOB_SOCKET)?;
-    Ok(names.into_iter().filter_map(|name| look_up(directory, name)).collect())
+    let live = names.into_iter().filter_map(|name| look_up(directory, name));
+    Ok(live.map(|entry| directory.short_path(&format!("{}{JOB_SOCKET}", entry.name))).collect())
 }
 
 /// Whether the holder of `entry` still lives; another one may have taken its name since.

@@ -6,7 +6,8 @@
 //! What it cannot do:
 //! - On a full GPU memory is free for an instant before the job has it. Who spins on the driver gets a part of it; then the
 //!   job needs more from the balloon, and so the reservation shrinks.
-//! - What the job frees is anybody's until the balloon has it back; below a chunk, until something else happens.
+//! - What the job frees is anybody's until the balloon has it back, except for this user's holders that wait; below a chunk,
+//!   until something else happens.
 //! - A balloon that lends has neither fault for what `cuMemAlloc` is asked for: the library maps its memory into the job, and
 //!   the balloon keeps it. But such memory has no legacy IPC handle, and what the driver takes by itself, pools, and
 //!   `cuMemCreate` go the other way.
@@ -18,6 +19,7 @@
 
 mod audit;
 mod desk;
+mod inquiry;
 mod keeper;
 mod lane;
 mod ledger;
@@ -47,6 +49,7 @@ use crate::job::Kin;
 use crate::units::ByteSize;
 use audit::{News, Subjects};
 use desk::{Desk, locked};
+pub use inquiry::lacking;
 pub use keeper::Keeper;
 pub use lane::{JobUse, Lane, Need, Pieces, Reply, View, Yielded};
 use ledger::Ledger;

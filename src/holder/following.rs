@@ -109,7 +109,7 @@ impl<S: Space> Bench<'_, S> {
     }
 
     /// Frees as little as makes room for what is needed beside what is free, best fit first; at least one chunk, because what
-    /// is free already was not enough. Tells `reply` as soon as it is freed, and then takes back what was too much.
+    /// is free already was not enough. Tells `reply` as soon as it is freed, and takes back what was too much.
     ///
     /// What is missing goes in one go, since each chunk is up for grabs until the job has it all; and no more, whatever others
     /// take meanwhile. Nothing goes any more once others have taken too much of this turn.
@@ -118,8 +118,20 @@ impl<S: Space> Bench<'_, S> {
         let had = self.following.promised.unwrap_or_default().max(self.job_has());
         self.following.promised = Some(had.saturating_add(way.freed).saturating_sub(way.surplus));
         self.balloon.set_target(self.share());
-        reply(Some(if way.freed.is_zero() { Yielded::Nothing } else { Yielded::Room }));
-        if let Err(error) = self.balloon.take_back(way.surplus) {
+        let yielded = Some(if way.freed.is_zero() { Yielded::Nothing } else { Yielded::Room });
+        let needed = way.freed.saturating_sub(way.surplus);
+        // Whatever is more goes first: both are up for grabs.
+        if way.surplus > needed {
+            self.take_back(way.surplus, needed);
+            reply(yielded);
+        } else {
+            reply(yielded);
+            self.take_back(way.surplus, needed);
+        }
+    }
+
+    fn take_back(&mut self, surplus: ByteSize, needed: ByteSize) {
+        if let Err(error) = self.balloon.take_back_in_pieces(surplus, needed) {
             tracing::warn!(%error, "balloon not inflated again");
         }
     }
@@ -241,7 +253,7 @@ impl<S: Space> Bench<'_, S> {
             return Ok(());
         }
         let freed = self.balloon.give_way(excess)?;
-        self.balloon.take_back(freed.saturating_sub(excess)).map(drop)
+        self.balloon.take_back_in_pieces(freed.saturating_sub(excess), excess)
     }
 
     /// Up towards the share by a chunk, as far as the job's headroom stays free, unless others have taken that too often.

@@ -74,7 +74,8 @@ impl Turn {
         let number = self.own.ticket().number;
         let mut first = verdict(&seen, number, free);
         if let (Verdict::Go(_), Some(_), Own::InLine(place)) = (&first, free, &self.own) {
-            seen.push(jobs::ticket(place.line().directory()));
+            let gpus: Vec<GpuUuid> = place.ticket().request.gpus().collect();
+            seen.push(jobs::ticket(place.line().directory(), &gpus));
             first = verdict(&seen, number, free);
         }
         let Verdict::Go(grant) = first else { return first };
