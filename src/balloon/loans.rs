@@ -2,6 +2,7 @@
 //! when it changes hands and not when its borrower dies.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::{Balloon, Chunk, Space};
 use crate::units::ByteSize;
@@ -15,7 +16,8 @@ pub struct Loan {
 
 /// What is lent.
 pub(super) struct Loans<C> {
-    chunks: BTreeMap<Loan, Vec<C>>,
+    /// By loan and the chunk's place in it.
+    chunks: BTreeMap<(Loan, usize), C>,
     bytes: ByteSize,
     most: ByteSize,
 }
@@ -37,40 +39,43 @@ impl<S: Space> Balloon<S> {
         self.loans.most
     }
 
-    /// Lends whole chunks of at least `size` together, largest first, or nothing where that takes more than `extra` beyond.
-    /// Returns how much that is.
-    pub fn lend(&mut self, loan: Loan, size: ByteSize, extra: ByteSize) -> ByteSize {
-        let Some(chosen) = self.covering(size) else { return ByteSize::ZERO };
-        let bytes = chosen.iter().fold(ByteSize::ZERO, |sum, size| sum.saturating_add(*size));
-        if bytes.saturating_sub(size) > extra || self.loans.chunks.contains_key(&loan) {
-            return ByteSize::ZERO;
+    /// Lends whole chunks of at least `size` together, or nothing if there are none. Returns how much that is.
+    pub fn lend(&mut self, loan: Loan, size: ByteSize) -> ByteSize {
+        let is_known = self.borrowed(loan, 0).next().is_some();
+        let Some(chosen) = self.covering(size).filter(|_| !is_known) else { return ByteSize::ZERO };
+        let mut lent = ByteSize::ZERO;
+        for (place, size) in chosen.into_iter().enumerate() {
+            if let Some(chunk) = self.take_out(size) {
+                self.loans.chunks.insert((loan, place), chunk);
+                lent = lent.saturating_add(size);
+            }
         }
-        let chunks: Vec<S::Chunk> = chosen.iter().filter_map(|size| self.take_out(*size)).collect();
-        self.loans.chunks.insert(loan, chunks);
-        self.loans.bytes = self.loans.bytes.saturating_add(bytes);
+        self.loans.bytes = self.loans.bytes.saturating_add(lent);
         self.loans.most = self.loans.most.max(self.loans.bytes);
-        bytes
+        lent
     }
 
-    /// The chunks of a loan in the order of their size, largest first.
-    pub fn borrowed(&self, loan: Loan) -> &[S::Chunk] {
-        self.loans.chunks.get(&loan).map_or(&[], Vec::as_slice)
+    /// The chunks of a loan from this place on.
+    pub fn borrowed(&self, loan: Loan, from: usize) -> impl Iterator<Item = &S::Chunk> {
+        self.loans.chunks.range((loan, from)..=(loan, usize::MAX)).map(|(_, chunk)| chunk)
     }
 
-    /// A loan is given back.
-    pub fn take_home(&mut self, loan: Loan) {
-        for chunk in self.loans.chunks.remove(&loan).into_iter().flatten() {
-            self.loans.bytes = self.loans.bytes.saturating_sub(chunk.size());
-            self.keep(chunk);
+    /// These chunks of a loan are given back, as far as they are lent.
+    pub fn take_home(&mut self, loan: Loan, places: Range<usize>) {
+        if !places.is_empty() {
+            self.take_home_all((loan, places.start)..(loan, places.end));
         }
     }
 
     /// A process has ended, and so have its loans.
-    pub fn take_all_home(&mut self, pid: u32) {
-        let of_process = Loan { pid, number: 0 }..=Loan { pid, number: u64::MAX };
-        let loans: Vec<Loan> = self.loans.chunks.range(of_process).map(|(loan, _)| *loan).collect();
-        for loan in loans {
-            self.take_home(loan);
+    pub fn take_home_all_of(&mut self, pid: u32) {
+        self.take_home_all((Loan { pid, number: 0 }, 0)..(Loan { pid, number: u64::MAX }, usize::MAX));
+    }
+
+    fn take_home_all(&mut self, keys: Range<(Loan, usize)>) {
+        for chunk in self.loans.chunks.extract_if(keys, |_, _| true).map(|(_, chunk)| chunk).collect::<Vec<_>>() {
+            self.loans.bytes = self.loans.bytes.saturating_sub(chunk.size());
+            self.keep(chunk);
         }
     }
 

@@ -11,7 +11,7 @@ use crate::cli::{self, HandoverMode};
 use crate::commands::failure::Failure;
 use crate::exit::Exit;
 use crate::gpu::Nvml;
-use crate::handover::{Handover, Keeper, NoLibrary, PRELOAD, Show, Usage};
+use crate::handover::{Handover, Keeper, Lends, NoLibrary, PRELOAD, Show, Usage};
 use crate::holder::Holder;
 use crate::job::{Kin, reach};
 use crate::report::summary::{self, Gpu, Summary};
@@ -79,7 +79,7 @@ impl Handing {
             info!("the library does not get into the command: {why}");
         }
         if mode != HandoverMode::Preload && (!has_library || reached.is_err()) {
-            handing.expect_strangers(&handover, holder.chunk_size())?;
+            handing.expect_strangers(&handover, options.reservation.chunk_size)?;
         }
         handing.handover = Some(handover);
         Ok(handing)
@@ -92,7 +92,11 @@ impl Handing {
             cli::View::Capped => Show::Capped,
             cli::View::Raw => Show::Raw,
         };
-        let lends = self.mode == HandoverMode::Vmm;
+        let lends = match self.mode {
+            HandoverMode::Vmm => Lends::First,
+            HandoverMode::Auto | HandoverMode::Preload => Lends::AtNeed,
+            HandoverMode::Nvml | HandoverMode::Off => Lends::Never,
+        };
         match handover.bring_library(show, lends, holder.job_socket(), self.keeper.as_ref()) {
             Ok(()) => Ok(true),
             Err(error) if self.mode == HandoverMode::Preload => {

@@ -234,22 +234,22 @@ impl Desk {
             let lent = lent.unwrap_or_default();
             reply.give(Answer { yes: u32::from(!lent.is_zero()), balloon: lent.bytes(), ..Answer::default() });
         };
-        let (size, extra) = (ByteSize::new(request.size), ByteSize::new(request.extra));
-        locked(&self.ledger).lane(gpu).lend(loan, size, extra, Box::new(tell));
+        locked(&self.ledger).lane(gpu).lend(loan, ByteSize::new(request.size), Box::new(tell));
     }
 
     fn reach(&mut self, id: Id, request: Request, gpu: usize) {
         let Some(connection) = self.connection(id) else { return };
         let (loan, socket) = (connection.loan(request), Arc::clone(&connection.socket));
-        let from = usize::try_from(request.size).unwrap_or(usize::MAX);
         let tell = move |pieces: Option<Pieces>| send_pieces(&socket, pieces);
-        locked(&self.ledger).lane(gpu).reach(loan, from, Box::new(tell));
+        locked(&self.ledger).lane(gpu).reach(loan, request.place as usize, Box::new(tell));
     }
 
     fn take_home(&mut self, id: Id, request: Request, gpu: usize) {
         if let Some(connection) = self.connection(id) {
             let loan = connection.loan(request);
-            locked(&self.ledger).lane(gpu).take_home(loan);
+            let from = request.place as usize;
+            let count = usize::try_from(request.size).unwrap_or(usize::MAX);
+            locked(&self.ledger).lane(gpu).take_home(loan, from..from.saturating_add(count));
         }
     }
 

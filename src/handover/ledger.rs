@@ -58,8 +58,8 @@ pub struct Ledger {
     accounts: Vec<Account>,
     /// By slot: the process that has it.
     members: Vec<Option<u32>>,
-    /// Whether the job borrows from the balloon. Then nothing is free for a moment, headroom neither.
-    pub lends: bool,
+    /// Not where no byte is to be free for a moment.
+    pub keeps_headroom: bool,
     /// Kept free where processes without the library may come.
     headroom_for_strangers: ByteSize,
     expects_strangers: bool,
@@ -82,7 +82,7 @@ impl Ledger {
             shared,
             accounts: lanes.into_iter().take(MAX_GPUS).map(account).collect(),
             members: vec![None; MAX_SLOTS],
-            lends: false,
+            keeps_headroom: true,
             headroom_for_strangers: ByteSize::ZERO,
             expects_strangers: false,
         };
@@ -117,7 +117,7 @@ impl Ledger {
         let known = self.members.iter().position(|member| *member == Some(pid));
         let slot = known.or_else(|| self.members.iter().position(Option::is_none))?;
         if known.is_some() {
-            self.lanes().for_each(|lane| lane.take_all_home(pid));
+            self.lanes().for_each(|lane| lane.take_home_all_of(pid));
         }
         self.wipe(slot);
         self.members[slot] = Some(pid);
@@ -127,7 +127,7 @@ impl Ledger {
 
     /// The process has ended: what it held counts as freed, and what it borrowed is the balloon's.
     pub fn dismiss(&mut self, pid: u32) {
-        self.lanes().for_each(|lane| lane.take_all_home(pid));
+        self.lanes().for_each(|lane| lane.take_home_all_of(pid));
         if let Some(slot) = self.members.iter().position(|member| *member == Some(pid)) {
             self.wipe(slot);
             self.members[slot] = None;
@@ -232,7 +232,7 @@ impl Ledger {
         account.usage.handed_over = account.usage.handed_over.max(peak.min(reservation));
         let headroom = if self.expects_strangers {
             self.headroom_for_strangers
-        } else if has_members && !self.lends {
+        } else if has_members && self.keeps_headroom {
             LAZY_LOADING.min(ByteSize::new(chunk))
         } else {
             ByteSize::ZERO

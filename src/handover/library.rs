@@ -24,8 +24,8 @@ pub const VARIABLE: &str = "LD_PRELOAD";
 pub struct Instructions {
     /// One of the protocol's `VIEW_` constants.
     pub view: u32,
-    /// Whether it can borrow from the balloon.
-    pub lends: bool,
+    /// One of the protocol's `LENDS_` constants.
+    pub lends: u32,
     /// Where it asks.
     pub socket: PathBuf,
 }
@@ -101,7 +101,7 @@ fn instructed(instructions: &Instructions) -> io::Result<Vec<u8>> {
         place(&image).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no place for the instructions"))?;
     let mut write = |offset: usize, bytes: &[u8]| image[at + offset..][..bytes.len()].copy_from_slice(bytes);
     write(std::mem::offset_of!(Config, view), &instructions.view.to_ne_bytes());
-    write(std::mem::offset_of!(Config, lends), &u32::from(instructions.lends).to_ne_bytes());
+    write(std::mem::offset_of!(Config, lends), &instructions.lends.to_ne_bytes());
     write(std::mem::offset_of!(Config, socket), socket);
     Ok(image)
 }
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     fn asks_at(socket: &str) -> Instructions {
-        Instructions { view: 2, lends: true, socket: socket.into() }
+        Instructions { view: 2, lends: 1, socket: socket.into() }
     }
 
     #[test]

@@ -70,6 +70,16 @@ pub enum Show {
     Raw,
 }
 
+/// Whether the job borrows the balloon's own memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lends {
+    Never,
+    /// Where others are faster to take what is freed for it.
+    AtNeed,
+    /// Before the driver is asked.
+    First,
+}
+
 /// Why the library cannot go into the job.
 #[derive(Debug, thiserror::Error)]
 pub enum NoLibrary {
@@ -114,15 +124,15 @@ impl Handover {
         })
     }
 
-    /// Prepares the library, told to show memory as `show` says and whether the balloon `lends`, and listens to it. `socket` is
-    /// the path for this process and the one for the job's.
+    /// Prepares the library, told to show memory as `show` says and when to borrow, and listens to it. `socket` is the path for
+    /// this process and the one for the job's.
     ///
     /// # Errors
     /// The library cannot go into the job; the rest works without.
     pub fn bring_library(
         &mut self,
         show: Show,
-        lends: bool,
+        lends: Lends,
         socket: Option<(PathBuf, PathBuf)>,
         keeper: Option<&Keeper>,
     ) -> Result<(), NoLibrary> {
@@ -132,9 +142,14 @@ impl Handover {
             Show::Shared => protocol::VIEW_SHARED,
             Show::Capped => protocol::VIEW_CAPPED,
         };
-        let library =
-            Library::new(&Instructions { view, lends, socket: others }, keeper).map_err(NoLibrary::Forbidden)?;
-        locked(&self.ledger).lends = lends;
+        let when = match lends {
+            Lends::Never => protocol::LENDS_NEVER,
+            Lends::AtNeed => protocol::LENDS_AT_NEED,
+            Lends::First => protocol::LENDS_FIRST,
+        };
+        let instructions = Instructions { view, lends: when, socket: others };
+        let library = Library::new(&instructions, keeper).map_err(NoLibrary::Forbidden)?;
+        locked(&self.ledger).keeps_headroom = lends != Lends::First;
         self.listen(&own).map_err(NoLibrary::Deaf)?;
         self.library = Some(library);
         Ok(())

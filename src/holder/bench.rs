@@ -15,6 +15,7 @@ use crate::holder::lag;
 use crate::holder::orders::{Order, Report};
 use crate::holder::plan::{Backing, OnShort};
 use crate::holder::reports::Reports;
+use crate::holder::spaces::InContext;
 use crate::units::ByteSize;
 
 /// What a driver may report as free and yet give to nobody: 2 MB on an H100. What more than this is missing, someone took.
@@ -31,9 +32,13 @@ pub fn work(
 ) {
     let ties = Ties { index, uuid: device.uuid, orders, reports, gauge };
     let Emptied { freed, outcome, lag } = match backing {
-        Backing::Context => ties.serve(Context::open(device)),
-        Backing::Contextless => ties.serve(Contextless::open(device, Sharing::Never)),
-        Backing::Lendable => ties.serve(Contextless::open(device, Sharing::ByDescriptor)),
+        Backing { has_context: true, is_lendable } => {
+            ties.serve(Context::open(device).map(|context| InContext::new(context, is_lendable)))
+        }
+        Backing { has_context: false, is_lendable } => {
+            let sharing = if is_lendable { Sharing::ByDescriptor } else { Sharing::Never };
+            ties.serve(Contextless::open(device, sharing))
+        }
     };
     // The driver shows the context's own memory as late as it did the balloon's; there is no context left to ask it in.
     std::thread::sleep(lag);
@@ -184,14 +189,14 @@ impl<'a, S: Space> Bench<'a, S> {
             Order::JobHolds(job) => self.follow_job(job),
             Order::GiveWay { need, reply } => self.give_way(need, reply),
             Order::Settled(job) => self.settle(job),
-            Order::Lend { loan, size, extra, reply } => self.lend(loan, size, extra, reply),
+            Order::Lend { loan, size, reply } => self.lend(loan, size, reply),
             Order::Reach { loan, from, reply } => self.reach(loan, from, reply),
-            Order::TakeHome(loan) => {
-                self.balloon.take_home(loan);
+            Order::TakeHome { loan, places } => {
+                self.balloon.take_home(loan, places);
                 self.loans_changed();
             }
-            Order::TakeAllHome { pid } => {
-                self.balloon.take_all_home(pid);
+            Order::TakeHomeAllOf { pid } => {
+                self.balloon.take_home_all_of(pid);
                 self.loans_changed();
             }
             Order::View { reply } => {

@@ -1,5 +1,6 @@
 //! What a holder has for the handover to its job: the balloons, and a place to listen.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -11,7 +12,6 @@ use crate::handover::{JobUse, Lane, Need, Pieces, Reply, View, Yielded};
 use crate::holder::Holder;
 use crate::holder::gauge::Gauge;
 use crate::holder::orders::Order;
-use crate::holder::plan::Backing;
 use crate::holder::seat::Seat;
 use crate::units::ByteSize;
 
@@ -58,20 +58,20 @@ impl Lane for WorkerLane {
         self.tell(Order::Settled(job));
     }
 
-    fn lend(&self, loan: Loan, size: ByteSize, extra: ByteSize, reply: Reply<ByteSize>) {
-        self.tell(Order::Lend { loan, size, extra, reply });
+    fn lend(&self, loan: Loan, size: ByteSize, reply: Reply<ByteSize>) {
+        self.tell(Order::Lend { loan, size, reply });
     }
 
     fn reach(&self, loan: Loan, from: usize, reply: Reply<Pieces>) {
         self.tell(Order::Reach { loan, from, reply });
     }
 
-    fn take_home(&self, loan: Loan) {
-        self.tell(Order::TakeHome(loan));
+    fn take_home(&self, loan: Loan, places: Range<usize>) {
+        self.tell(Order::TakeHome { loan, places });
     }
 
-    fn take_all_home(&self, pid: u32) {
-        self.tell(Order::TakeAllHome { pid });
+    fn take_home_all_of(&self, pid: u32) {
+        self.tell(Order::TakeHomeAllOf { pid });
     }
 
     fn most_lent(&self) -> ByteSize {
@@ -99,14 +99,9 @@ impl Holder {
         self.seats.iter().filter(|seat| seat.worker.is_some()).map(|seat| (seat.ordinal(), seat.uuid().to_string()))
     }
 
-    /// What a chunk of its balloons measures.
-    pub fn chunk_size(&self) -> ByteSize {
-        self.plan.chunk_size
-    }
-
     /// Whether this process has a context on each of its GPUs.
     pub fn has_contexts(&self) -> bool {
-        self.plan.backing == Backing::Context
+        self.plan.backing.has_context
     }
 
     /// Where to listen to the job's processes: the path for this process, and the one for them. `None` for a holder that is

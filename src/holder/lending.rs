@@ -7,8 +7,8 @@ use crate::holder::bench::Bench;
 use crate::units::ByteSize;
 
 impl<S: Space> Bench<'_, S> {
-    pub(super) fn lend(&mut self, loan: Loan, size: ByteSize, extra: ByteSize, reply: Reply<ByteSize>) {
-        let lent = self.balloon.lend(loan, size, extra);
+    pub(super) fn lend(&mut self, loan: Loan, size: ByteSize, reply: Reply<ByteSize>) {
+        let lent = self.balloon.lend(loan, size);
         tracing::debug!(pid = loan.pid, %size, %lent, "lent");
         // The share shrinks with the balloon: nothing is to be done.
         self.balloon.set_target(self.share());
@@ -26,9 +26,8 @@ impl<S: Space> Bench<'_, S> {
 
     /// As many pieces of one size as go at once.
     fn pieces(&self, loan: Loan, from: usize) -> Option<Result<Pieces, CallError>> {
-        let chunks = self.balloon.borrowed(loan).get(from..)?;
-        let size = chunks.first()?.size();
-        let alike = chunks.iter().take_while(|chunk| chunk.size() == size).take(MOST_PIECES);
+        let size = self.balloon.borrowed(loan, from).next()?.size();
+        let alike = self.balloon.borrowed(loan, from).take_while(|chunk| chunk.size() == size).take(MOST_PIECES);
         let descriptors: Option<Result<Vec<_>, CallError>> = alike.map(Chunk::export).collect();
         descriptors.map(|descriptors| Ok(Pieces { size, descriptors: descriptors? }))
     }

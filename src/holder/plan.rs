@@ -30,13 +30,11 @@ pub struct Plan {
 
 /// What a balloon's memory stands on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Backing {
-    /// A CUDA context: nvidia-smi names the holder.
-    Context,
-    /// Handles of the driver: nothing but the memory itself.
-    Contextless,
-    /// The same, and the job can borrow the memory.
-    Lendable,
+pub struct Backing {
+    /// A CUDA context: nvidia-smi names the holder. Without one there is nothing but the memory itself.
+    pub has_context: bool,
+    /// Whether a job can borrow the memory, where the driver can share it.
+    pub is_lendable: bool,
 }
 
 /// What becomes of the pieces of a growth that does not fit.

@@ -117,7 +117,9 @@ impl<'a> View<'a> {
 
     fn part(&self, part: &wire::BalloonGpu, pid: u32) -> Part {
         let allocated = ByteSize::new(part.allocated_bytes);
-        let used = self.machine.used_by(pid, part.uuid);
+        // NVML counts what is lent for the holder.
+        let lent = ByteSize::new(part.lent_bytes);
+        let used = self.machine.used_by(pid, part.uuid).map(|used| used.saturating_sub(lent));
         Part {
             is_inflated: Some(part.is_inflated),
             target: part.target_bytes.map(ByteSize::new),
@@ -126,7 +128,7 @@ impl<'a> View<'a> {
             chunk_size: Some(ByteSize::new(part.chunk_bytes)),
             overhead: used.map(|used| used.saturating_sub(allocated)),
             handed_over: Some(ByteSize::new(part.handed_over_bytes)),
-            lent: ByteSize::new(part.lent_bytes),
+            lent,
             ..self.bare_part(part.uuid)
         }
     }

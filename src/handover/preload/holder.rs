@@ -23,9 +23,9 @@ pub fn view() -> u32 {
     config().view
 }
 
-/// Whether memory of the balloon can be borrowed.
-pub fn lends() -> bool {
-    config().lends != 0
+/// When memory of the balloon can be borrowed.
+pub fn lends() -> u32 {
+    config().lends
 }
 
 /// The shared page and this process's slot on it.
@@ -107,18 +107,17 @@ pub struct Loan {
 }
 
 impl Loan {
-    /// Borrows at least `size` bytes, and at most `extra` more, under a number that was given to no loan before.
-    pub fn ask(gpu: Uuid, number: u64, size: u64, extra: u64) -> Option<Self> {
+    /// Borrows at least `size` bytes under a number that was given to no loan before.
+    pub fn ask(gpu: Uuid, number: u64, size: u64) -> Option<Self> {
         let socket = Socket::connect(&config().socket, PATIENCE_SECONDS)?;
-        let request = Request { size, loan: number, extra, ..Request::new(LEND, gpu) };
+        let request = Request { size, loan: number, ..Request::new(LEND, gpu) };
         let answer = ask(&socket, &request).filter(|answer| answer.yes != 0)?;
         Some(Self { socket, gpu, number, size: answer.balloon })
     }
 
-    /// Asks for some of its pieces, from number `from` on.
-    pub fn ask_for_pieces(&self, from: usize) -> Option<()> {
-        let request = Request { size: from as u64, loan: self.number, ..Request::new(REACH, self.gpu) };
-        self.socket.send(&request).then_some(())
+    /// Asks for some of its pieces, from this place on.
+    pub fn ask_for_pieces(&self, place: u32) -> Option<()> {
+        self.socket.send(&Request { loan: self.number, place, ..Request::new(REACH, self.gpu) }).then_some(())
     }
 
     /// The pieces asked for: their common size, and a descriptor for each.
@@ -127,12 +126,17 @@ impl Loan {
         let descriptors = self.socket.receive(&mut pieces)?;
         (pieces.count > 0 && descriptors.count() == pieces.count as usize).then_some((pieces.size, descriptors))
     }
+
+    /// Gives back the pieces from this place on, none of which is mapped.
+    pub fn give_back_from(self, place: u32) {
+        give_back(self.gpu, self.number, place, u64::MAX);
+    }
 }
 
-/// Says that a loan is over. Nobody waits for that: who borrows next is heard after this.
-pub fn give_back(gpu: Uuid, loan: u64) {
+/// Says that `count` pieces of a loan are mapped no longer. Nobody waits for that: who borrows next is heard after this.
+pub fn give_back(gpu: Uuid, loan: u64, place: u32, count: u64) {
     if let Some(socket) = Socket::connect(&config().socket, PATIENCE_SECONDS) {
-        socket.send(&Request { loan, ..Request::new(RETURN, gpu) });
+        socket.send(&Request { size: count, loan, place, ..Request::new(RETURN, gpu) });
     }
 }
 
@@ -140,8 +144,20 @@ pub fn give_back(gpu: Uuid, loan: u64) {
 #[derive(Clone, Copy)]
 pub enum Need {
     Bytes(u64),
+    /// The same, and it can be borrowed if others are faster.
+    BytesOrLoan(u64),
     /// Nobody tells; 0 is a little.
     About(u64),
+}
+
+impl Need {
+    /// How many, where that is known.
+    pub fn bytes(self) -> Option<u64> {
+        match self {
+            Self::Bytes(size) | Self::BytesOrLoan(size) => Some(size),
+            Self::About(_) => None,
+        }
+    }
 }
 
 /// How many microseconds to look for the answer without sleeping, once way is being given. The holder may have been stopped.
@@ -176,6 +192,7 @@ impl Turn {
         let Some(socket) = &self.0 else { return OUT_OF_MEMORY };
         let (size, is_guess, most) = match need {
             Need::Bytes(size) => (size, 0, LOST_RACES),
+            Need::BytesOrLoan(size) => (size, 0, 1),
             Need::About(size) => (size, 1, WRONG_GUESSES),
         };
         let request = Request { is_guess, size, ..Request::new(NEED, gpu) };

@@ -29,11 +29,18 @@ pub struct Config {
     pub magic: [u8; 16],
     /// One of the `VIEW_` constants.
     pub view: u32,
-    /// Whether the holder lends its memory: 0 or 1.
+    /// One of the `LENDS_` constants.
     pub lends: u32,
     /// Where the holder listens, up to the first NUL.
     pub socket: [u8; PATH],
 }
+
+/// The holder's memory cannot be borrowed.
+pub const LENDS_NEVER: u32 = 0;
+/// It can, where others are faster to take what is freed for the job.
+pub const LENDS_AT_NEED: u32 = 1;
+/// It is borrowed before the driver is asked.
+pub const LENDS_FIRST: u32 = 2;
 
 /// The driver's word.
 pub const VIEW_RAW: u32 = 0;
@@ -81,12 +88,12 @@ pub const NEED: u32 = 2;
 pub const VIEW: u32 = 3;
 /// Answers `BEGINS`: this process is trying now, so what is freed from here on has a taker at once.
 pub const READY: u32 = 4;
-/// Asks to borrow at least `size` bytes of the balloon, and at most `extra` more, under the number `loan`, which this process
-/// has given to no other. `Answer::balloon` says how many it got.
+/// Asks to borrow at least `size` bytes of the balloon under the number `loan`, which this process has given to no other.
+/// `Answer::balloon` says how many it got.
 pub const LEND: u32 = 5;
-/// Asks for the pieces of a loan from number `size` on; answered with some [`Pieces`].
+/// Asks for the pieces of a loan from `place` on; answered with some [`Pieces`].
 pub const REACH: u32 = 6;
-/// Says that the process has let go of a loan. Not answered.
+/// Says that the process has let go of pieces of a loan: of as many as `size` says, from `place` on. Not answered.
 pub const RETURN: u32 = 7;
 
 #[repr(C)]
@@ -97,13 +104,14 @@ pub struct Request {
     pub size: u64,
     pub gpu: Uuid,
     pub loan: u64,
-    pub extra: u64,
+    pub place: u32,
+    pub padding: u32,
 }
 
 impl Request {
     /// What needs no more to be said.
     pub const fn new(kind: u32, gpu: Uuid) -> Self {
-        Self { kind, is_guess: 0, size: 0, gpu, loan: 0, extra: 0 }
+        Self { kind, is_guess: 0, size: 0, gpu, loan: 0, place: 0, padding: 0 }
     }
 }
 

@@ -3,14 +3,16 @@
 
 use core::mem::MaybeUninit;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64};
+use core::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU8, AtomicU64};
 
 use crate::current::Remembered;
 use crate::driver;
+use crate::heap::Heap;
 use crate::holder::{self, Membership};
 use crate::lending;
 use crate::lock::{Lock, Locked};
 use crate::pools::Pools;
+use crate::protocol::{MAX_GPUS, Uuid};
 use crate::system;
 use crate::table::{Entry, Kind, Table};
 
@@ -35,6 +37,12 @@ pub struct State {
     pub primary: Locked<[u64; DEVICES]>,
     /// By CUDA device: which others were allowed to access its memory, a bit each.
     pub peers: [AtomicU64; DEVICES],
+    /// By GPU of the reservation: what is borrowed of its balloon.
+    pub heaps: Locked<[Heap; MAX_GPUS]>,
+    /// Whether anything ever was.
+    pub has_borrowed: AtomicBool,
+    /// Until when it is better to borrow than to ask the driver, on the clock of [`system::now`]; 0 if it never was.
+    pub wary_until: AtomicI64,
 }
 
 /// What takes the driver so long that asking it for the context does not count.
@@ -110,6 +118,11 @@ impl State {
             place.store(gpu.map_or(1, |gpu| gpu + 2), Relaxed);
         }
         gpu
+    }
+
+    /// The identity of a GPU of the reservation.
+    pub fn uuid(&self, gpu: u8) -> Option<Uuid> {
+        self.membership()?.uuids().get(usize::from(gpu)).copied()
     }
 
     /// Counts `change` bytes on a GPU of the reservation. No system call, unless it is time to wake the holder.

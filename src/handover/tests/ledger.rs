@@ -1,5 +1,6 @@
 //! The ledger, with lanes that write down what they are told.
 
+use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 
@@ -49,13 +50,13 @@ impl Lane for Recorder {
         self.follow(job);
     }
 
-    fn lend(&self, _loan: Loan, _size: ByteSize, _extra: ByteSize, _reply: Reply<ByteSize>) {}
+    fn lend(&self, _loan: Loan, _size: ByteSize, _reply: Reply<ByteSize>) {}
 
     fn reach(&self, _loan: Loan, _from: usize, _reply: Reply<Pieces>) {}
 
-    fn take_home(&self, _loan: Loan) {}
+    fn take_home(&self, _loan: Loan, _places: Range<usize>) {}
 
-    fn take_all_home(&self, _pid: u32) {}
+    fn take_home_all_of(&self, _pid: u32) {}
 
     fn most_lent(&self) -> ByteSize {
         ByteSize::ZERO

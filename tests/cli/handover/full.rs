@@ -60,7 +60,7 @@ fn with_a_thief_beside_it_the_job_never_fails_as_long_as_the_balloon_has_enough(
         got += 1;
         assert!(got < 200, "there is an end");
     }
-    let left = super::balloon(&machine, 0, &job);
+    let left = machine.status()["balloons"][0]["gpus"][0]["allocated_bytes"].as_u64().expect("bytes");
     assert!(left < 50 * MB, "it failed with {left} bytes in the balloon");
 }
 

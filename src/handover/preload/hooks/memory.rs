@@ -25,20 +25,18 @@ pub const HOOKS: &[&Hook] = &[
 const SMALL: u64 = 1 << 20;
 const SMALL_UNIT: u64 = 512;
 const PAGE: u64 = 2 << 20;
-/// Pieces of the balloon fit well if what is too much is no more than this part.
-const WASTE: u64 = 8;
 
 /// What an allocation of `size` bytes takes from the GPU, as near as one can tell from outside.
 fn footprint(size: u64) -> u64 {
     size.checked_next_multiple_of(if size < SMALL { SMALL_UNIT } else { PAGE }).unwrap_or(size)
 }
 
-/// Calls the driver for `size` bytes and notes what came of it under the key that `key` reads.
-fn allocate(kind: Kind, size: u64, key: impl FnOnce() -> u64, call: impl FnMut() -> Status) -> Status {
+/// Calls the driver for what is needed and notes what came of it under the key that `key` reads.
+fn allocate(kind: Kind, need: Need, key: impl FnOnce() -> u64, call: impl FnMut() -> Status) -> Status {
     let mut turn = Turn::default();
-    let status = insist(&mut turn, current_gpu, Need::Bytes(size), call);
+    let status = insist(&mut turn, current_gpu, need, call);
     if status == SUCCESS {
-        allocated(kind, key(), footprint(size));
+        allocated(kind, key(), footprint(need.bytes().unwrap_or(0)));
     }
     status
 }
@@ -46,20 +44,24 @@ fn allocate(kind: Kind, size: u64, key: impl FnOnce() -> u64, call: impl FnMut()
 hook! {
     ALLOC = c"cuMemAlloc_v2", c"cuMemAlloc", (3020, NEWEST), false;
     fn cuMemAlloc_v2(address: *mut u64, size: usize) |real| {
-        // What the driver would make a page of its own for comes from the balloon, if pieces fit it well.
         let whole = footprint(size as u64);
-        let borrow = |extra: u64| {
-            let borrowed = if whole == 0 || address.is_null() { None } else { lending::allocate(whole, extra) };
+        let borrow = || {
+            let borrowed = if whole == 0 || address.is_null() { None } else { lending::allocate(whole) };
             // SAFETY: the caller's place for the address, for which the caller vouches to the driver.
             borrowed.map(|borrowed| unsafe { *address = borrowed })
         };
-        if whole >= PAGE && borrow(whole / WASTE).is_some() {
+        // Small ones share what the driver has.
+        if whole >= SMALL && lending::comes_first() && borrow().is_some() {
             return SUCCESS;
         }
+        let need = if lending::is_possible() { Need::BytesOrLoan } else { Need::Bytes };
         // SAFETY: where the driver succeeded it has written the address.
-        let status = allocate(Kind::Memory, size as u64, || unsafe { *address }, || real(address, size));
-        // Rather too much than nothing.
-        if status == OUT_OF_MEMORY && borrow(u64::MAX).is_some() { SUCCESS } else { status }
+        let status = allocate(Kind::Memory, need(size as u64), || unsafe { *address }, || real(address, size));
+        if status == OUT_OF_MEMORY && borrow().is_some() {
+            lending::lost_a_race();
+            return SUCCESS;
+        }
+        status
     }
 }
 
@@ -190,7 +192,7 @@ hook! {
         // SAFETY: the caller's descriptor, for which the caller vouches to the driver.
         let size = unsafe { flat_size(descriptor) };
         // SAFETY: where the driver succeeded it has written the handle.
-        allocate(Kind::Array, size, || unsafe { *array }, || real(array, descriptor))
+        allocate(Kind::Array, Need::Bytes(size), || unsafe { *array }, || real(array, descriptor))
     }
 }
 
@@ -200,7 +202,7 @@ hook! {
         // SAFETY: the caller's descriptor, for which the caller vouches to the driver.
         let size = unsafe { deep_size(descriptor) };
         // SAFETY: where the driver succeeded it has written the handle.
-        allocate(Kind::Array, size, || unsafe { *array }, || real(array, descriptor))
+        allocate(Kind::Array, Need::Bytes(size), || unsafe { *array }, || real(array, descriptor))
     }
 }
 
@@ -219,7 +221,7 @@ hook! {
         // Each level has a quarter of the one above.
         let size = if levels > 1 { size.saturating_add(size / 3) } else { size };
         // SAFETY: where the driver succeeded it has written the handle.
-        allocate(Kind::Array, size, || unsafe { *array }, || real(array, descriptor, levels))
+        allocate(Kind::Array, Need::Bytes(size), || unsafe { *array }, || real(array, descriptor, levels))
     }
 }
 

@@ -32,7 +32,7 @@ pub fn for_symbol(symbol: &CStr) -> Option<&'static Hook> {
 /// Calls the driver, and again for as long as it is out of memory and the holder gives way.
 fn insist(turn: &mut Turn, gpu: impl FnOnce() -> Option<Uuid>, need: Need, mut call: impl FnMut() -> Status) -> Status {
     let state = state();
-    let is_hopeless = matches!((need, state), (Need::Bytes(size), Some(state)) if state.would_refuse(size));
+    let is_hopeless = matches!((need.bytes(), state), (Some(size), Some(state)) if state.would_refuse(size));
     if !is_hopeless {
         let status = call();
         if status != OUT_OF_MEMORY {
@@ -43,12 +43,12 @@ fn insist(turn: &mut Turn, gpu: impl FnOnce() -> Option<Uuid>, need: Need, mut c
     let timed = || {
         let begun = system::now();
         let status = call();
-        if let (OUT_OF_MEMORY, Need::Bytes(_), Some(state)) = (status, need, state) {
+        if let (OUT_OF_MEMORY, Some(_), Some(state)) = (status, need.bytes(), state) {
             state.refused(system::now() - begun);
         }
         status
     };
-    let eager = || matches!(need, Need::Bytes(_)) && !state.is_some_and(State::refusals_are_slow);
+    let eager = || need.bytes().is_some() && !state.is_some_and(State::refusals_are_slow);
     let status = gpu().map_or(OUT_OF_MEMORY, |gpu| turn.insist(gpu, need, eager, timed));
     // The last word is the driver's.
     if is_hopeless && status == OUT_OF_MEMORY { call() } else { status }
