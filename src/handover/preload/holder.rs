@@ -96,8 +96,10 @@ fn ask(socket: &Socket, request: &Request) -> Option<Answer> {
 #[derive(Clone, Copy)]
 pub enum Need {
     Bytes(u64),
-    /// Nobody tells; 0 is a little.
+    /// Nobody tells, but as much has been seen to do.
     About(u64),
+    /// Nobody tells: at first as much, then twice as much at each try.
+    AtLeast(u64),
 }
 
 /// How many microseconds to look for the answer without sleeping, once way is being given. The holder may have been stopped.
@@ -129,12 +131,13 @@ impl Turn {
     ) -> Status {
         self.0 = Socket::connect(&config().socket, PATIENCE_SECONDS);
         let Some(socket) = &self.0 else { return OUT_OF_MEMORY };
-        let (size, is_guess, most) = match need {
-            Need::Bytes(size) => (size, 0, LOST_RACES),
-            Need::About(size) => (size, 1, WRONG_GUESSES),
+        let (size, is_guess, growth, most) = match need {
+            Need::Bytes(size) => (size, 0, 0, LOST_RACES),
+            Need::About(size) => (size, 1, 0, WRONG_GUESSES),
+            Need::AtLeast(size) => (size, 1, 1, WRONG_GUESSES),
         };
-        let request = Request { kind: NEED, is_guess, size, gpu };
         for lost in 0..most {
+            let request = Request { kind: NEED, is_guess, size: size << (growth * lost), gpu };
             if lost > 0 && is_guess == 0 {
                 // Out of step with whoever was faster.
                 system::sleep(i64::from(lost.min(4)));
