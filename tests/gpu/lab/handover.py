@@ -37,7 +37,7 @@ def run(lab):
     lab.report.heading(f"Handover: {RESERVE} reserved, pieces of {PIECE // MB} MB, everything else on the GPU taken")
     with ExitStack() as stack:
         others = Others(lab, stack)
-        for piece in [handovers, contexts, latencies, views, frameworks]:
+        for piece in [handovers, contexts, launches, latencies, views, frameworks]:
             lab.attempt(piece.__name__, piece, lab, gpu, others)
 
 
@@ -105,6 +105,31 @@ def contexts(lab, gpu, others):
         lab.attempt(f"context, thief: {thief}", one, thief)
     lab.report.text("The context of a job on a full GPU, five hundred MB from its reservation:\n")
     lab.report.table(["thief", "made in, ms", "stolen, MiB", "free meanwhile, at most, MiB"], rows)
+
+
+def launches(lab, gpu, others):
+    """A kernel's launch takes memory too, for stacks as deep as the kernel needs, and a graph's when it is instantiated."""
+    rows = []
+
+    def one(local, is_graph):
+        def use(job):
+            job.ask("start")
+            return job.ask(f"launch {local} {int(is_graph)}")
+
+        found, summary = c_job(lab, f"launch {local} {is_graph}", others, [], use)
+        how = "in a graph" if is_graph else "alone"
+        came = f"{found['launch_ms']:.0f}" if found["result"] == 0 else f"error {found['result']}"
+        # Simulated kernels do not run.
+        is_right = found["counted"] == found["threads"] or lab.is_simulated
+        ran = "once" if is_right else f"{found['counted']} of {found['threads']} threads"
+        rows.append([f"{local} bytes, {how}", came, ran])
+        lab.report.figures("launch", local=local, is_graph=is_graph, summary=summary, **found)
+
+    for local in [1536, 4096, 8192]:
+        for is_graph in [False, True]:
+            lab.attempt(f"launch, {local} bytes of local memory, graph: {is_graph}", one, local, is_graph)
+    lab.report.text("A kernel's launch on a full GPU, by the local memory that each thread needs:\n")
+    lab.report.table(["local memory", "launched in, ms", "ran"], rows)
 
 
 def latencies(lab, gpu, others):
