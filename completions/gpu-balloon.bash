@@ -416,7 +416,7 @@ _gpu__balloon() {
                     return 0
                     ;;
                 --handover)
-                    COMPREPLY=($(compgen -W "auto preload nvml off" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "auto preload nvml vmm off" -- "${cur}"))
                     return 0
                     ;;
                 --view)

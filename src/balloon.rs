@@ -2,10 +2,17 @@
 //!
 //! Pure over a [`Space`], so that the policy is tested without a driver. Knows nothing of threads, jobs or other GPUs.
 
+mod loans;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 
 use crate::gpu::{CallError, GRANULARITY, Memory};
 use crate::units::ByteSize;
+pub use loans::Loan;
+use loans::Loans;
 
 /// Where chunks come from.
 pub trait Space {
@@ -19,6 +26,11 @@ pub trait Space {
 pub trait Chunk {
     fn size(&self) -> ByteSize;
     fn release(self) -> Result<(), CallError>;
+
+    /// A descriptor by which another process can map the memory; `None` where memory of this kind has none.
+    fn export(&self) -> Option<Result<OwnedFd, CallError>> {
+        None
+    }
 }
 
 /// What one step of an inflation did.
@@ -52,6 +64,8 @@ fn whole(size: ByteSize) -> ByteSize {
 pub struct Balloon<S: Space> {
     /// By size, so that the best fit is found at once. No list is empty.
     chunks: BTreeMap<ByteSize, Vec<S::Chunk>>,
+    loans: Loans<S::Chunk>,
+    /// What is not lent.
     allocated: ByteSize,
     /// What the driver did not free when told to. Only the end of the process gives it back.
     stuck: ByteSize,
@@ -68,6 +82,7 @@ impl<S: Space> Balloon<S> {
     pub fn new(space: S) -> Self {
         Self {
             chunks: BTreeMap::new(),
+            loans: Loans::default(),
             allocated: ByteSize::ZERO,
             stuck: ByteSize::ZERO,
             count: 0,
@@ -92,6 +107,11 @@ impl<S: Space> Balloon<S> {
 
     pub fn target(&self) -> ByteSize {
         self.target
+    }
+
+    /// What it lacks to its target.
+    pub fn missing(&self) -> ByteSize {
+        self.target.saturating_sub(self.allocated)
     }
 
     pub fn chunk_size(&self) -> ByteSize {
@@ -120,7 +140,7 @@ impl<S: Space> Balloon<S> {
     /// Any failure of the driver but "out of memory".
     pub fn inflate_step(&mut self) -> Result<Step, CallError> {
         loop {
-            let missing = self.target.saturating_sub(self.allocated);
+            let missing = self.missing();
             if missing.is_zero() {
                 return Ok(Step::Full);
             }
@@ -167,13 +187,16 @@ impl<S: Space> Balloon<S> {
         self.free_all(&excess.chunks)
     }
 
-    /// Frees the smallest chunk of at least `size`, else the largest there is. Returns how much that freed.
-    pub fn give_way(&mut self, size: ByteSize) -> Result<ByteSize, CallError> {
+    /// The smallest chunk of at least `size`, else the largest there is; zero if there is none.
+    pub fn best_fit(&self, size: ByteSize) -> ByteSize {
         let fit = self.chunks.range(size..).next().or_else(|| self.chunks.iter().next_back());
-        match fit.map(|(&size, _)| size) {
-            Some(size) => self.free_one(size).map(|()| size),
-            None => Ok(ByteSize::ZERO),
-        }
+        fit.map(|(&size, _)| size).unwrap_or_default()
+    }
+
+    /// Frees the best fit for `size`. Returns how much that freed.
+    pub fn give_way(&mut self, size: ByteSize) -> Result<ByteSize, CallError> {
+        let fit = self.best_fit(size);
+        self.free_one(fit).map(|()| fit)
     }
 
     /// Allocates one chunk of exactly `size`, whatever the target is. Says whether there was room.
@@ -192,6 +215,23 @@ impl<S: Space> Balloon<S> {
             Err(error) if error.error.is_out_of_memory() => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Allocates `size` in halves of what is left, down to pieces of about `least`, until one does not fit: the most is out of
+    /// reach of others at once, and next time there is a small one to free.
+    ///
+    /// # Errors
+    /// Any failure of the driver but "out of memory".
+    pub fn take_back_in_pieces(&mut self, size: ByteSize, least: ByteSize) -> Result<(), CallError> {
+        let mut rest = size;
+        while !rest.is_zero() {
+            let piece = whole(ByteSize::new(rest.bytes() / 2)).max(whole(least)).min(rest);
+            if !self.take_back(piece)? {
+                break;
+            }
+            rest = rest.saturating_sub(piece);
+        }
+        Ok(())
     }
 
     /// What stands above the target, as whole chunks, largest first, and a rest smaller than any chunk that stays.
@@ -241,17 +281,19 @@ impl<S: Space> Balloon<S> {
 
     /// Frees one chunk of exactly `size`. A chunk that the driver does not free is no longer counted: it is lost either way.
     fn free_one(&mut self, size: ByteSize) -> Result<(), CallError> {
-        let Some(chunks) = self.chunks.get_mut(&size) else { return Ok(()) };
+        let Some(chunk) = self.take_out(size) else { return Ok(()) };
+        chunk.release().inspect_err(|_| self.stuck = self.stuck.saturating_add(size))
+    }
+
+    /// The opposite of [`Self::keep`], for a chunk of exactly `size`.
+    fn take_out(&mut self, size: ByteSize) -> Option<S::Chunk> {
+        let chunks = self.chunks.get_mut(&size)?;
         let chunk = chunks.pop();
         if chunks.is_empty() {
             self.chunks.remove(&size);
         }
-        let Some(chunk) = chunk else { return Ok(()) };
         self.allocated = self.allocated.saturating_sub(size);
         self.count -= 1;
-        chunk.release().inspect_err(|_| self.stuck = self.stuck.saturating_add(size))
+        chunk
     }
 }
-
-#[cfg(test)]
-mod tests;

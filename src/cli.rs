@@ -109,15 +109,10 @@ pub struct Reservation {
 
     /// Allocate in chunks of this size
     ///
-    /// A chunk that does not fit is halved, down to the driver's granularity, before the holder gives up.
-    #[arg(
-        long,
-        value_name = "SIZE",
-        env = "GPU_BALLOON_CHUNK_SIZE",
-        default_value = "100MB",
-        allow_hyphen_values = true
-    )]
-    pub chunk_size: ByteSize,
+    /// 100MB without this, and 2MB where CMD borrows the chunks (--handover vmm). A chunk that does not fit is halved, down to
+    /// the driver's granularity, before the holder gives up.
+    #[arg(long, value_name = "SIZE", env = "GPU_BALLOON_CHUNK_SIZE", allow_hyphen_values = true)]
+    pub chunk_size: Option<ByteSize>,
 
     /// End the reservation after TIME, such as 90s or 2h30m
     ///
@@ -230,6 +225,8 @@ pub enum HandoverMode {
     Preload,
     /// By NVML's account of the command's processes alone; slower, coarser
     Nvml,
+    /// As auto, and the command borrows the balloon's own memory, which nobody can take on the way; implies --contextless
+    Vmm,
     /// Not at all: the balloon keeps its size beside the command
     Off,
 }

@@ -133,6 +133,25 @@ fn giving_way_frees_one_best_fit() {
 }
 
 #[test]
+fn what_is_taken_back_comes_in_halves_as_far_as_it_fits() {
+    for (free, least, pieces) in [
+        (98, 2, &[50, 24, 12, 6, 4, 2][..]),
+        (98, 20, &[50, 24, 20, 4]),
+        (98, 60, &[60, 38]),
+        (98, 100, &[98]),
+        (60, 2, &[50]),
+        (40, 2, &[]),
+    ] {
+        let gpu = gpu(free);
+        let mut balloon = Balloon::new(gpu.clone());
+        balloon.take_back_in_pieces(mb(98), mb(least)).unwrap();
+        let sizes = balloon.chunks.iter().rev().flat_map(|(size, chunks)| chunks.iter().map(|_| size.bytes() / MB));
+        assert_eq!(sizes.collect::<Vec<_>>(), pieces, "{free} free, at least {least}");
+        assert_eq!(gpu.free.get(), (free - pieces.iter().sum::<u64>()) * MB);
+    }
+}
+
+#[test]
 fn dropping_it_frees_everything() {
     let gpu = gpu(100);
     drop(inflated(&gpu, 60, 7));
@@ -171,5 +190,64 @@ proptest! {
         while balloon.inflate_step().unwrap() == Step::Grew {}
         prop_assert_eq!(balloon.allocated(), mb(size));
         prop_assert_eq!(gpu.free.get(), 120 * MB);
+    }
+}
+
+#[test]
+fn a_loan_is_made_of_chunks_that_fit_and_comes_home_whole() {
+    let gpu = Gpu { free: Rc::new(Cell::new(1000 * MB)), ..Gpu::default() };
+    let mut balloon = Balloon::new(gpu.clone());
+    for (size, count) in [(100, 2), (20, 3), (2, 5)] {
+        for _ in 0..count {
+            assert!(balloon.take_back(mb(size)).unwrap());
+        }
+    }
+    let loan = |number| Loan { pid: 7, number };
+    let sizes = |balloon: &Balloon<Gpu>, number| {
+        balloon.borrowed(loan(number)).iter().map(|chunk| chunk.size().mb()).collect::<Vec<_>>()
+    };
+    assert_eq!(balloon.lend(loan(1), mb(126), ByteSize::ZERO), mb(126));
+    assert_eq!(sizes(&balloon, 1), [100, 20, 2, 2, 2]);
+    assert_eq!((balloon.allocated(), balloon.lent(), balloon.most_lent()), (mb(144), mb(126), mb(126)));
+    assert_eq!(balloon.lend(loan(1), mb(2), ByteSize::ZERO), ByteSize::ZERO, "the number is taken");
+    // Only two small ones are left.
+    assert_eq!(balloon.lend(loan(2), mb(46), mb(13)), ByteSize::ZERO);
+    assert_eq!(balloon.lend(loan(2), mb(46), mb(98)), mb(144));
+    assert_eq!(sizes(&balloon, 2), [20, 20, 2, 2, 100]);
+    assert_eq!(balloon.lend(loan(3), mb(5), ByteSize::new(u64::MAX)), ByteSize::ZERO, "more than there is");
+    balloon.take_home(loan(1));
+    balloon.take_home(loan(1));
+    assert_eq!((balloon.allocated(), balloon.lent(), balloon.most_lent()), (mb(126), mb(144), mb(270)));
+    assert_eq!(balloon.lend(Loan { pid: 8, number: 1 }, mb(2), ByteSize::ZERO), mb(2));
+    balloon.take_all_home(7);
+    assert_eq!((balloon.allocated(), balloon.lent(), balloon.count()), (mb(268), mb(2), 9));
+    assert_eq!(gpu.free.get(), 730 * MB, "nothing was freed or allocated on the way");
+}
+
+proptest! {
+    #[test]
+    fn loans_neither_make_nor_lose_memory(steps in proptest::collection::vec((0..6_u64, 1..200_u64, 0..50_u64), 1..60)) {
+        let gpu = Gpu { free: Rc::new(Cell::new(2000 * MB)), ..Gpu::default() };
+        let mut balloon = Balloon::new(gpu.clone());
+        for size in [200, 100, 100, 50, 20, 20, 20, 2, 2, 2, 2, 2, 2, 2] {
+            prop_assert!(balloon.take_back(mb(size)).unwrap());
+        }
+        let (total, free) = (balloon.allocated(), gpu.free.get());
+        for (number, size, extra) in steps {
+            let loan = Loan { pid: (number % 2) as u32, number };
+            if balloon.borrowed(loan).is_empty() {
+                let lent = balloon.lend(loan, mb(size), mb(extra));
+                prop_assert!(lent.is_zero() || (lent >= mb(size) && lent <= mb(size + extra)));
+                let pieces = balloon.borrowed(loan).iter().map(|chunk| chunk.size().mb());
+                prop_assert_eq!(pieces.clone().sum::<u64>(), lent.mb());
+            } else {
+                balloon.take_home(loan);
+            }
+            prop_assert_eq!(balloon.allocated().saturating_add(balloon.lent()), total);
+            prop_assert_eq!(gpu.free.get(), free);
+        }
+        balloon.take_all_home(0);
+        balloon.take_all_home(1);
+        prop_assert_eq!((balloon.allocated(), balloon.count()), (total, 14));
     }
 }

@@ -40,7 +40,7 @@ impl Handing {
     /// The keeper of the library, if there is to be one. Comes before everything that starts threads.
     pub fn post_keeper(mode: HandoverMode) -> Option<Keeper> {
         match mode {
-            HandoverMode::Auto | HandoverMode::Preload => {
+            HandoverMode::Auto | HandoverMode::Preload | HandoverMode::Vmm => {
                 Keeper::post().inspect_err(|error| info!(%error, "nobody keeps the library")).ok()
             }
             HandoverMode::Nvml | HandoverMode::Off => None,
@@ -79,7 +79,7 @@ impl Handing {
             info!("the library does not get into the command: {why}");
         }
         if mode != HandoverMode::Preload && (!has_library || reached.is_err()) {
-            handing.expect_strangers(&handover, options.reservation.chunk_size)?;
+            handing.expect_strangers(&handover, holder.chunk_size())?;
         }
         handing.handover = Some(handover);
         Ok(handing)
@@ -92,7 +92,8 @@ impl Handing {
             cli::View::Capped => Show::Capped,
             cli::View::Raw => Show::Raw,
         };
-        match handover.bring_library(show, holder.job_socket(), self.keeper.as_ref()) {
+        let lends = self.mode == HandoverMode::Vmm;
+        match handover.bring_library(show, lends, holder.job_socket(), self.keeper.as_ref()) {
             Ok(()) => Ok(true),
             Err(error) if self.mode == HandoverMode::Preload => {
                 Err(Failure::new(Exit::RunFailed, error).context("the library cannot go into the command"))

@@ -13,6 +13,9 @@ use crate::gpu::{Selection, VISIBLE_DEVICES, Visibility, Visible, VisibleDevices
 use crate::holder::{Backing, Gpus, Holder, Manner, OnShort, Plan, Waiting, Wanted};
 use crate::units::{Amount, ByteSize, PerGpu, ReserveSpec};
 
+/// What a chunk measures unless told.
+const CHUNK: ByteSize = ByteSize::new(100 << 20);
+
 /// A plan, and the GPUs that it may use, as the caller names them.
 pub struct Planned {
     pub plan: Plan,
@@ -41,7 +44,7 @@ pub fn plan(options: &Reservation, command: String) -> Result<Planned, Failure> 
         command: shortened(command),
         gpus: wanted,
         backing: if options.contextless { Backing::Contextless } else { Backing::Context },
-        chunk_size: options.chunk_size,
+        chunk_size: options.chunk_size.unwrap_or(CHUNK),
         on_short: if options.best_effort { OnShort::Keep } else { OnShort::GiveBack },
         waiting,
         timeout: options.timeout,

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use tracing::{info, warn};
 
-use crate::cli;
+use crate::cli::{self, HandoverMode};
 use crate::commands::announce::Announcement;
 use crate::commands::blockers;
 use crate::commands::failure::Failure;
@@ -13,7 +13,7 @@ use crate::commands::handing::Handing;
 use crate::commands::plan::{Planned, chosen, plan};
 use crate::commands::talk::{self, Show};
 use crate::exit::Exit;
-use crate::gpu::{CallError, ComputeMode, VISIBLE_DEVICES, Visible, order_at_start};
+use crate::gpu::{CallError, ComputeMode, GRANULARITY, VISIBLE_DEVICES, Visible, order_at_start};
 use crate::holder::{Backing, Cause, Gpus, Holder, HolderError, Plan, Released, Wanted};
 use crate::job::{Ended, Inherited, Job, Kin, Mark, SpawnError, Spec};
 use crate::signals::{Purpose, Signals};
@@ -74,6 +74,11 @@ impl cli::Run {
     fn hold(&self, spec: &mut Spec, signals: Signals, show: Show) -> Result<Holder, NotHeld> {
         let announcement = Announcement::silent(&self.reservation, &mut spec.descriptors)?;
         let Planned { mut plan, gpus } = plan(&self.reservation, talk::command_line(self.command.iter().cloned()))?;
+        if self.handover == HandoverMode::Vmm {
+            plan.backing = Backing::Lendable;
+            // Loans are made of whole chunks, so these are to fit whatever is asked for.
+            plan.chunk_size = self.reservation.chunk_size.unwrap_or(GRANULARITY);
+        }
         refuse_exclusive(&mut plan)?;
         let mut holder = Holder::start(plan, signals)?;
         match talk::inflate(&mut holder, show) {
@@ -142,7 +147,7 @@ fn mark() -> Mark {
 
 /// In this mode a GPU takes one process with a context, which would be the holder and not the command.
 fn refuse_exclusive(plan: &mut Plan) -> Result<(), Failure> {
-    if plan.backing == Backing::Contextless {
+    if plan.backing != Backing::Context {
         return Ok(());
     }
     let is_exclusive = |wanted: &Wanted| Ok(wanted.device.compute_mode()? == ComputeMode::ExclusiveProcess);

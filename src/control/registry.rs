@@ -152,6 +152,16 @@ pub fn live(directory: &RuntimeDirectory) -> Result<Vec<Entry>, DirectoryError> 
     Ok(names.into_iter().filter_map(|name| look_up(directory, name)).collect())
 }
 
+/// Where live holders listen to the jobs that they run.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn job_sockets(directory: &RuntimeDirectory) -> Result<Vec<PathBuf>, DirectoryError> {
+    let names = directory.names_with(JOB_SOCKET)?;
+    let live = names.into_iter().filter_map(|name| look_up(directory, name));
+    Ok(live.map(|entry| directory.short_path(&format!("{}{JOB_SOCKET}", entry.name))).collect())
+}
+
 /// Whether the holder of `entry` still lives; another one may have taken its name since.
 pub fn lives(entry: &Entry) -> bool {
     look_up(&entry.directory, entry.name.clone()).is_some_and(|now| now.registration == entry.registration)

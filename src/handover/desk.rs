@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,10 +21,14 @@ use rustix::net::{
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::audit::News;
-use super::lane::{Need, View, Yielded};
+use super::lane::{Need, Pieces, View, Yielded};
 use super::ledger::Ledger;
 use super::page::Shared;
-use super::protocol::{Answer, BEGINS, HELLO, MAX_GPUS, NEED, PATIENT, Packet, READY, Request, VIEW, Welcome};
+use super::protocol::{
+    self, Answer, BEGINS, HELLO, LEND, MAX_GPUS, MOST_PIECES, NEED, PATIENT, Packet, REACH, READY, RETURN, Request,
+    VIEW, Welcome,
+};
+use crate::balloon::Loan;
 use crate::gpu::GpuUuid;
 use crate::units::ByteSize;
 
@@ -44,6 +48,12 @@ struct Connection {
     pid: u32,
     /// What it needs and has not been given way to yet.
     needs: Option<Need>,
+}
+
+impl Connection {
+    fn loan(&self, request: Request) -> Loan {
+        Loan { pid: self.pid, number: request.loan }
+    }
 }
 
 /// Whose turn it is on a GPU, until when, and who comes after.
@@ -167,6 +177,9 @@ impl Desk {
             (NEED, Some(gpu)) => self.queue(id, request, gpu),
             (READY, Some(gpu)) => self.give_way(id, gpu),
             (VIEW, Some(gpu)) => self.tell_memory(id, gpu),
+            (LEND, Some(gpu)) => self.lend(id, request, gpu),
+            (REACH, Some(gpu)) => self.reach(id, request, gpu),
+            (RETURN, Some(gpu)) => self.take_home(id, request, gpu),
             _ => {
                 if let Some(connection) = self.connection(id) {
                     send(&connection.socket, &Answer::default());
@@ -191,7 +204,7 @@ impl Desk {
         let count = uuids.iter_mut().zip(ledger.gpus()).map(|(place, uuid)| *place = uuid.0).count();
         let slot_number = slot.and_then(|slot| u32::try_from(slot).ok()).unwrap_or(u32::MAX);
         let welcome = Welcome { slot: slot_number, count: count as u32, uuids };
-        let sent = send_with_page(&connection.socket, &welcome, &self.shared);
+        let sent = send_with(&connection.socket, &welcome, &[self.shared.as_fd()]);
         if slot.is_none() || !sent {
             tracing::info!(pid, "a process of the job goes uncounted");
             ledger.dismiss(pid);
@@ -214,6 +227,32 @@ impl Desk {
         ledger.lane(gpu).view(Box::new(tell));
     }
 
+    fn lend(&mut self, id: Id, request: Request, gpu: usize) {
+        let Some(connection) = self.connection(id) else { return };
+        let (loan, reply) = (connection.loan(request), Reply::new(&connection.socket));
+        let tell = |lent: Option<ByteSize>| {
+            let lent = lent.unwrap_or_default();
+            reply.give(Answer { yes: u32::from(!lent.is_zero()), balloon: lent.bytes(), ..Answer::default() });
+        };
+        let (size, extra) = (ByteSize::new(request.size), ByteSize::new(request.extra));
+        locked(&self.ledger).lane(gpu).lend(loan, size, extra, Box::new(tell));
+    }
+
+    fn reach(&mut self, id: Id, request: Request, gpu: usize) {
+        let Some(connection) = self.connection(id) else { return };
+        let (loan, socket) = (connection.loan(request), Arc::clone(&connection.socket));
+        let from = usize::try_from(request.size).unwrap_or(usize::MAX);
+        let tell = move |pieces: Option<Pieces>| send_pieces(&socket, pieces);
+        locked(&self.ledger).lane(gpu).reach(loan, from, Box::new(tell));
+    }
+
+    fn take_home(&mut self, id: Id, request: Request, gpu: usize) {
+        if let Some(connection) = self.connection(id) {
+            let loan = connection.loan(request);
+            locked(&self.ledger).lane(gpu).take_home(loan);
+        }
+    }
+
     fn queue(&mut self, id: Id, request: Request, gpu: usize) {
         let Some(connection) = self.connection(id) else { return };
         let size = ByteSize::new(request.size);
@@ -227,6 +266,15 @@ impl Desk {
         }
     }
 
+    /// Its turn was over before it was there, because it had been stopped, say. It gets another.
+    fn queue_again(&mut self, id: Id, gpu: usize) {
+        let needs = self.connections.iter().any(|connection| connection.id == id && connection.needs.is_some());
+        let turns = &mut self.turns[gpu];
+        if needs && !turns.queue.contains(&id) {
+            turns.queue.push_back(id);
+        }
+    }
+
     /// The turn begins; nothing is freed before its owner is there to take it.
     fn begin(&self, id: Id) {
         if let Some(connection) = self.connections.iter().find(|connection| connection.id == id) {
@@ -235,11 +283,11 @@ impl Desk {
     }
 
     fn give_way(&mut self, id: Id, gpu: usize) {
-        if self.turns[gpu].current.is_none_or(|(current, _)| current != id) {
-            return;
-        }
+        let is_its_turn = self.turns[gpu].current.is_some_and(|(current, _)| current == id);
         let Some(connection) = self.connection(id) else { return };
-        let Some(need) = connection.needs.take() else { return };
+        let Some(need) = connection.needs.take_if(|_| is_its_turn) else {
+            return self.queue_again(id, gpu);
+        };
         let reply = Reply::new(&connection.socket);
         let ledger = locked(&self.ledger);
         let retries = ledger.retries(gpu);
@@ -343,13 +391,21 @@ fn send(socket: &OwnedFd, packet: &impl Packet) {
     let _ = rustix::net::send(socket, packet.bytes(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
 }
 
-fn send_with_page(socket: &OwnedFd, welcome: &Welcome, shared: &Shared) -> bool {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+fn send_with(socket: &OwnedFd, packet: &impl Packet, descriptors: &[BorrowedFd<'_>]) -> bool {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_PIECES))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let page = [shared.as_fd()];
-    control.push(SendAncillaryMessage::ScmRights(&page));
+    control.push(SendAncillaryMessage::ScmRights(descriptors));
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    rustix::net::sendmsg(socket, &[IoSlice::new(welcome.bytes())], &mut control, flags).is_ok()
+    rustix::net::sendmsg(socket, &[IoSlice::new(packet.bytes())], &mut control, flags).is_ok()
+}
+
+fn send_pieces(socket: &OwnedFd, pieces: Option<Pieces>) {
+    let Some(Pieces { size, descriptors }) = pieces else { return send(socket, &protocol::Pieces::default()) };
+    let packet = protocol::Pieces { count: descriptors.len() as u32, padding: 0, size: size.bytes() };
+    let descriptors: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
+    if !send_with(socket, &packet, &descriptors) {
+        send(socket, &protocol::Pieces::default());
+    }
 }
 
 fn is_readable(descriptor: &OwnedFd) -> bool {

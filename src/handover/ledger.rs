@@ -58,6 +58,8 @@ pub struct Ledger {
     accounts: Vec<Account>,
     /// By slot: the process that has it.
     members: Vec<Option<u32>>,
+    /// Whether the job borrows from the balloon. Then nothing is free for a moment, headroom neither.
+    pub lends: bool,
     /// Kept free where processes without the library may come.
     headroom_for_strangers: ByteSize,
     expects_strangers: bool,
@@ -80,6 +82,7 @@ impl Ledger {
             shared,
             accounts: lanes.into_iter().take(MAX_GPUS).map(account).collect(),
             members: vec![None; MAX_SLOTS],
+            lends: false,
             headroom_for_strangers: ByteSize::ZERO,
             expects_strangers: false,
         };
@@ -113,14 +116,18 @@ impl Ledger {
     pub fn admit(&mut self, pid: u32) -> Option<usize> {
         let known = self.members.iter().position(|member| *member == Some(pid));
         let slot = known.or_else(|| self.members.iter().position(Option::is_none))?;
+        if known.is_some() {
+            self.lanes().for_each(|lane| lane.take_all_home(pid));
+        }
         self.wipe(slot);
         self.members[slot] = Some(pid);
         self.read();
         Some(slot)
     }
 
-    /// The process has ended: what it held counts as freed.
+    /// The process has ended: what it held counts as freed, and what it borrowed is the balloon's.
     pub fn dismiss(&mut self, pid: u32) {
+        self.lanes().for_each(|lane| lane.take_all_home(pid));
         if let Some(slot) = self.members.iter().position(|member| *member == Some(pid)) {
             self.wipe(slot);
             self.members[slot] = None;
@@ -217,14 +224,15 @@ impl Ledger {
         // NVML tells late of a context that has been there all the time, so the two peaks count together.
         account.most_counted = account.most_counted.max(counted).max(account.counted.saturating_add(highest));
         account.most_beyond = account.most_beyond.max(beyond);
-        let peak = account.most_counted.saturating_add(account.most_beyond);
+        let own = account.most_counted.saturating_add(account.most_beyond);
+        let peak = own.saturating_add(account.lane.most_lent().bytes());
         account.counted = counted;
         let reservation = account.lane.reservation().bytes();
         account.usage.peak = account.usage.peak.max(peak);
         account.usage.handed_over = account.usage.handed_over.max(peak.min(reservation));
         let headroom = if self.expects_strangers {
             self.headroom_for_strangers
-        } else if has_members {
+        } else if has_members && !self.lends {
             LAZY_LOADING.min(ByteSize::new(chunk))
         } else {
             ByteSize::ZERO

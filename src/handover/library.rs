@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
+use std::path::PathBuf;
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
@@ -19,6 +19,17 @@ static IMAGE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/preload.so"));
 /// The variable by which the dynamic linker is told of it (ld.so(8)).
 pub const VARIABLE: &str = "LD_PRELOAD";
 
+/// What the library is told.
+#[derive(Debug)]
+pub struct Instructions {
+    /// One of the protocol's `VIEW_` constants.
+    pub view: u32,
+    /// Whether it can borrow from the balloon.
+    pub lends: bool,
+    /// Where it asks.
+    pub socket: PathBuf,
+}
+
 /// The library with its instructions, ready to be loaded.
 pub struct Library {
     /// By which the job's processes reach it.
@@ -28,12 +39,12 @@ pub struct Library {
 }
 
 impl Library {
-    /// Puts the library into memory, told to show memory as `view` says and to ask at `socket`, and gives it to the keeper.
+    /// Puts the library into memory with its instructions, and gives it to the keeper.
     ///
     /// # Errors
     /// The system has no memory for it, or forbids to run it.
-    pub fn new(view: u32, socket: &Path, keeper: Option<&Keeper>) -> io::Result<Self> {
-        let image = instructed(view, socket)?;
+    pub fn new(instructions: &Instructions, keeper: Option<&Keeper>) -> io::Result<Self> {
+        let image = instructed(instructions)?;
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         // Kernels before 6.3 do not know the flag, and need none.
         let file = match memfd_create("gpu-balloon", flags | MemfdFlags::EXEC) {
@@ -80,18 +91,18 @@ fn try_to_load(path: &str) -> io::Result<()> {
 }
 
 /// The image with its [`Config`] filled in.
-fn instructed(view: u32, socket: &Path) -> io::Result<Vec<u8>> {
-    let socket = socket.as_os_str().as_encoded_bytes();
+fn instructed(instructions: &Instructions) -> io::Result<Vec<u8>> {
+    let socket = instructions.socket.as_os_str().as_encoded_bytes();
     if socket.len() >= PATH {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path of the socket is too long"));
     }
     let mut image = IMAGE.to_vec();
     let at =
         place(&image).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no place for the instructions"))?;
-    let view_at = at + std::mem::offset_of!(Config, view);
-    let socket_at = at + std::mem::offset_of!(Config, socket);
-    image[view_at..view_at + size_of::<u32>()].copy_from_slice(&view.to_ne_bytes());
-    image[socket_at..socket_at + socket.len()].copy_from_slice(socket);
+    let mut write = |offset: usize, bytes: &[u8]| image[at + offset..][..bytes.len()].copy_from_slice(bytes);
+    write(std::mem::offset_of!(Config, view), &instructions.view.to_ne_bytes());
+    write(std::mem::offset_of!(Config, lends), &u32::from(instructions.lends).to_ne_bytes());
+    write(std::mem::offset_of!(Config, socket), socket);
     Ok(image)
 }
 
@@ -106,17 +117,21 @@ fn place(image: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
+    fn asks_at(socket: &str) -> Instructions {
+        Instructions { view: 2, lends: true, socket: socket.into() }
+    }
+
     #[test]
     fn the_image_has_one_place_for_instructions() {
         assert!(place(IMAGE).is_some());
-        let image = instructed(2, Path::new("/run/x.job")).unwrap();
+        let image = instructed(&asks_at("/run/x.job")).unwrap();
         assert_eq!(image.len(), IMAGE.len());
         assert!(image.windows(11).any(|window| window == b"/run/x.job\0"));
     }
 
     #[test]
     fn the_library_loads() {
-        let library = Library::new(1, Path::new("/nowhere"), None).unwrap();
+        let library = Library::new(&asks_at("/nowhere"), None).unwrap();
         assert_eq!(library.preload(None), OsString::from(&library.path));
         assert_eq!(
             library.preload(Some(OsStr::new("a.so b.so"))),
@@ -126,6 +141,6 @@ mod tests {
 
     #[test]
     fn a_path_that_does_not_fit_is_refused() {
-        assert!(Library::new(1, Path::new(&"x".repeat(PATH)), None).is_err());
+        assert!(Library::new(&asks_at(&"x".repeat(PATH)), None).is_err());
     }
 }

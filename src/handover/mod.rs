@@ -5,10 +5,12 @@
 //!
 //! What it cannot do:
 //! - On a full GPU memory is free for an instant before the job has it. Who spins on the driver gets a part of it; then the
-//!   job needs more from the balloon, and so the reservation shrinks. Only memory that is never freed in between could
-//!   prevent that: a balloon of `cuMemCreate` memory, exported as descriptors and mapped by the library into the job in
-//!   place of an allocation of its own.
-//! - What the job frees is anybody's until the balloon has it back; below a chunk, until something else happens.
+//!   job needs more from the balloon, and so the reservation shrinks.
+//! - What the job frees is anybody's until the balloon has it back, except for this user's holders that wait; below a chunk,
+//!   until something else happens.
+//! - A balloon that lends has neither fault for what `cuMemAlloc` is asked for: the library maps its memory into the job, and
+//!   the balloon keeps it. But such memory has no legacy IPC handle, and what the driver takes by itself, pools, and
+//!   `cuMemCreate` go the other way.
 //! - Where the library does not get (static and setuid programs, `RTLD_DEEPBIND`, `dlmopen`, a cleared `LD_PRELOAD`, another
 //!   pid namespace) the balloon follows NVML: 50 ms late, and on a full GPU a job can take at once no more than a context
 //!   and a chunk.
@@ -17,6 +19,7 @@
 
 mod audit;
 mod desk;
+mod inquiry;
 mod keeper;
 mod lane;
 mod ledger;
@@ -46,13 +49,15 @@ use crate::job::Kin;
 use crate::units::ByteSize;
 use audit::{News, Subjects};
 use desk::{Desk, locked};
+pub use inquiry::lacking;
 pub use keeper::Keeper;
-pub use lane::{JobUse, Lane, Need, Reply, View, Yielded};
+pub use lane::{JobUse, Lane, Need, Pieces, Reply, View, Yielded};
 use ledger::Ledger;
 pub use ledger::Usage;
-use library::Library;
 pub use library::VARIABLE as PRELOAD;
+use library::{Instructions, Library};
 use page::Shared;
+pub use protocol::MOST_PIECES;
 
 /// What a job's context costs at least: 526 MiB on an H100. The holder's own, by which one might guess, is trimmed.
 const TYPICAL_CONTEXT: ByteSize = ByteSize::new(528 << 20);
@@ -109,14 +114,15 @@ impl Handover {
         })
     }
 
-    /// Prepares the library, told to show memory as `show` says, and listens to it. `socket` is the path for this process
-    /// and the one for the job's.
+    /// Prepares the library, told to show memory as `show` says and whether the balloon `lends`, and listens to it. `socket` is
+    /// the path for this process and the one for the job's.
     ///
     /// # Errors
     /// The library cannot go into the job; the rest works without.
     pub fn bring_library(
         &mut self,
         show: Show,
+        lends: bool,
         socket: Option<(PathBuf, PathBuf)>,
         keeper: Option<&Keeper>,
     ) -> Result<(), NoLibrary> {
@@ -126,7 +132,9 @@ impl Handover {
             Show::Shared => protocol::VIEW_SHARED,
             Show::Capped => protocol::VIEW_CAPPED,
         };
-        let library = Library::new(view, &others, keeper).map_err(NoLibrary::Forbidden)?;
+        let library =
+            Library::new(&Instructions { view, lends, socket: others }, keeper).map_err(NoLibrary::Forbidden)?;
+        locked(&self.ledger).lends = lends;
         self.listen(&own).map_err(NoLibrary::Deaf)?;
         self.library = Some(library);
         Ok(())

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
 use crate::balloon::{Balloon, Space, Step};
-use crate::gpu::{CallError, Context, Contextless, Device, GpuUuid};
+use crate::gpu::{CallError, Context, Contextless, Device, GpuUuid, Sharing};
 use crate::handover::{JobUse, View};
 use crate::holder::following::Following;
 use crate::holder::gauge::{Figures, Gauge};
@@ -32,7 +32,8 @@ pub fn work(
     let ties = Ties { index, uuid: device.uuid, orders, reports, gauge };
     let Emptied { freed, outcome, lag } = match backing {
         Backing::Context => ties.serve(Context::open(device)),
-        Backing::Contextless => ties.serve(Contextless::open(device)),
+        Backing::Contextless => ties.serve(Contextless::open(device, Sharing::Never)),
+        Backing::Lendable => ties.serve(Contextless::open(device, Sharing::ByDescriptor)),
     };
     // The driver shows the context's own memory as late as it did the balloon's; there is no context left to ask it in.
     std::thread::sleep(lag);
@@ -48,12 +49,12 @@ struct Emptied {
 }
 
 /// The worker's ties to its holder.
-struct Ties<'a> {
-    index: usize,
-    uuid: GpuUuid,
-    orders: &'a Receiver<Order>,
-    reports: &'a Reports,
-    gauge: &'a Gauge,
+pub(super) struct Ties<'a> {
+    pub index: usize,
+    pub uuid: GpuUuid,
+    pub orders: &'a Receiver<Order>,
+    pub reports: &'a Reports,
+    pub gauge: &'a Gauge,
 }
 
 impl Ties<'_> {
@@ -62,18 +63,7 @@ impl Ties<'_> {
         match opened.and_then(|space| Ok((space.memory()?, space))) {
             Ok((memory, space)) => {
                 self.reports.send(self.index, Report::Opened(memory));
-                let mut bench = Bench {
-                    index: self.index,
-                    uuid: self.uuid,
-                    reports: self.reports,
-                    gauge: self.gauge,
-                    balloon: Balloon::new(space),
-                    reservation: ByteSize::ZERO,
-                    following: Following::default(),
-                    task: Task::Idle,
-                    growth: Growth::default(),
-                };
-                bench.obey_all(self.orders)
+                Bench::new(self, space).obey_all(self.orders)
             }
             Err(error) => {
                 self.reports.send(self.index, Report::Failed(error));
@@ -117,7 +107,21 @@ pub(super) struct Bench<'a, S: Space> {
     growth: Growth,
 }
 
-impl<S: Space> Bench<'_, S> {
+impl<'a, S: Space> Bench<'a, S> {
+    pub(super) fn new(ties: &Ties<'a>, space: S) -> Self {
+        Self {
+            index: ties.index,
+            uuid: ties.uuid,
+            reports: ties.reports,
+            gauge: ties.gauge,
+            balloon: Balloon::new(space),
+            reservation: ByteSize::ZERO,
+            following: Following::default(),
+            task: Task::Idle,
+            growth: Growth::default(),
+        }
+    }
+
     /// Works until told to deflate, or until the holder is gone; then frees everything.
     fn obey_all(&mut self, orders: &Receiver<Order>) -> Emptied {
         loop {
@@ -180,11 +184,21 @@ impl<S: Space> Bench<'_, S> {
             Order::JobHolds(job) => self.follow_job(job),
             Order::GiveWay { need, reply } => self.give_way(need, reply),
             Order::Settled(job) => self.settle(job),
+            Order::Lend { loan, size, extra, reply } => self.lend(loan, size, extra, reply),
+            Order::Reach { loan, from, reply } => self.reach(loan, from, reply),
+            Order::TakeHome(loan) => {
+                self.balloon.take_home(loan);
+                self.loans_changed();
+            }
+            Order::TakeAllHome { pid } => {
+                self.balloon.take_all_home(pid);
+                self.loans_changed();
+            }
             Order::View { reply } => {
                 let view = self.balloon.memory().ok().map(|memory| View {
                     memory,
                     balloon: self.balloon.allocated(),
-                    job: self.following.job.holds,
+                    job: self.job_has(),
                     reservation: self.reservation,
                 });
                 reply(view);
@@ -204,7 +218,7 @@ impl<S: Space> Bench<'_, S> {
             }
             Ok(Step::Short(missing)) if on_short == OnShort::Settle && self.may_settle(missing) => {
                 self.task = Task::Idle;
-                self.aim(self.balloon.allocated().saturating_add(self.following.job.holds));
+                self.aim(self.balloon.allocated().saturating_add(self.job_has()));
                 self.report(Report::Held);
             }
             Ok(Step::Short(missing)) => {
@@ -261,7 +275,9 @@ impl<S: Space> Bench<'_, S> {
             num_chunks: self.balloon.count() as u64,
             target: self.reservation,
             chunk_size: self.balloon.chunk_size(),
-            job: self.following.job.holds,
+            job: self.job_has(),
+            lent: self.balloon.lent(),
+            most_lent: self.balloon.most_lent(),
         });
     }
 }

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
+use crate::balloon::Loan;
 use crate::control::registry::Registered;
 use crate::gpu::GpuUuid;
-use crate::handover::{JobUse, Lane, Need, Reply, View, Yielded};
+use crate::handover::{JobUse, Lane, Need, Pieces, Reply, View, Yielded};
 use crate::holder::Holder;
 use crate::holder::gauge::Gauge;
 use crate::holder::orders::Order;
@@ -57,6 +58,26 @@ impl Lane for WorkerLane {
         self.tell(Order::Settled(job));
     }
 
+    fn lend(&self, loan: Loan, size: ByteSize, extra: ByteSize, reply: Reply<ByteSize>) {
+        self.tell(Order::Lend { loan, size, extra, reply });
+    }
+
+    fn reach(&self, loan: Loan, from: usize, reply: Reply<Pieces>) {
+        self.tell(Order::Reach { loan, from, reply });
+    }
+
+    fn take_home(&self, loan: Loan) {
+        self.tell(Order::TakeHome(loan));
+    }
+
+    fn take_all_home(&self, pid: u32) {
+        self.tell(Order::TakeAllHome { pid });
+    }
+
+    fn most_lent(&self) -> ByteSize {
+        self.gauge.read().most_lent
+    }
+
     fn view(&self, reply: Reply<View>) {
         self.tell(Order::View { reply });
     }
@@ -76,6 +97,11 @@ impl Holder {
     /// Ordinal and identity of each GPU that has a balloon, in the order of [`Self::lanes`].
     pub fn reserved_gpus(&self) -> impl Iterator<Item = (u32, String)> + '_ {
         self.seats.iter().filter(|seat| seat.worker.is_some()).map(|seat| (seat.ordinal(), seat.uuid().to_string()))
+    }
+
+    /// What a chunk of its balloons measures.
+    pub fn chunk_size(&self) -> ByteSize {
+        self.plan.chunk_size
     }
 
     /// Whether this process has a context on each of its GPUs.

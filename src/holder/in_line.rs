@@ -58,7 +58,9 @@ impl InLine {
     pub fn join(directory: Option<&RuntimeDirectory>, name: &str, stage: Stage, plan: &Plan) -> Self {
         let contexts = match plan.backing {
             Backing::Context => BTreeMap::new(),
-            Backing::Contextless => plan.gpus.all().map(|wanted| (wanted.device.uuid, ByteSize::ZERO)).collect(),
+            Backing::Contextless | Backing::Lendable => {
+                plan.gpus.all().map(|wanted| (wanted.device.uuid, ByteSize::ZERO)).collect()
+            }
         };
         let turn = Turn::join(directory, name, wish(stage, request(&plan.gpus, &contexts), &contexts));
         Self {

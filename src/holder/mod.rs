@@ -10,6 +10,7 @@ mod grow;
 mod in_line;
 mod inflate;
 mod lag;
+mod lending;
 mod orders;
 mod plan;
 mod reports;

@@ -1,7 +1,8 @@
 //! What a worker is told by its holder, and what it reports.
 
+use crate::balloon::Loan;
 use crate::gpu::{CallError, Memory};
-use crate::handover::{JobUse, Need, Reply, View, Yielded};
+use crate::handover::{JobUse, Need, Pieces, Reply, View, Yielded};
 use crate::holder::plan::OnShort;
 use crate::units::ByteSize;
 
@@ -18,6 +19,14 @@ pub enum Order {
     GiveWay { need: Need, reply: Reply<Yielded> },
     /// The job has allocated what way was given to, or has given up.
     Settled(JobUse),
+    /// Lend at least `size`, and at most `extra` more; answered with how much that is, zero for nothing.
+    Lend { loan: Loan, size: ByteSize, extra: ByteSize, reply: Reply<ByteSize> },
+    /// Tell how to come to the pieces of a loan, from number `from` on.
+    Reach { loan: Loan, from: usize, reply: Reply<Pieces> },
+    /// A loan has been given back.
+    TakeHome(Loan),
+    /// A process has ended, and its loans with it.
+    TakeAllHome { pid: u32 },
     /// Tell the memory and the balloon in one transaction.
     View { reply: Reply<View> },
     /// Free everything and end; answered with [`Report::Deflated`].

@@ -35,6 +35,8 @@ pub enum Backing {
     Context,
     /// Handles of the driver: nothing but the memory itself.
     Contextless,
+    /// The same, and the job can borrow the memory.
+    Lendable,
 }
 
 /// What becomes of the pieces of a growth that does not fit.

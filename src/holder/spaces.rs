@@ -1,5 +1,7 @@
 //! Where a balloon's chunks come from: the driver's two ways to hold memory, behind the one that the policy knows.
 
+use std::os::fd::OwnedFd;
+
 use crate::balloon::{self, Space};
 use crate::gpu::{CallError, Chunk, Context, Contextless, Handle, Memory};
 use crate::units::ByteSize;
@@ -45,5 +47,9 @@ impl balloon::Chunk for Handle {
 
     fn release(self) -> Result<(), CallError> {
         Handle::release(self)
+    }
+
+    fn export(&self) -> Option<Result<OwnedFd, CallError>> {
+        Some(Handle::export(self))
     }
 }

@@ -4,6 +4,7 @@
 //! ticket that can be locked belongs to nobody; and it works between containers that share the directory, where pids do
 //! not mean the same. A ticket is replaced as a whole, by renaming, so that nobody reads half of one.
 
+mod jobs;
 mod place;
 pub mod policy;
 pub mod sight;
@@ -83,6 +84,10 @@ impl Line {
         }
         standings.sort_by_key(|standing: &Standing| standing.ticket.number);
         Ok(standings)
+    }
+
+    pub fn directory(&self) -> &RuntimeDirectory {
+        &self.directory
     }
 
     /// Tells those who wait that memory was freed by someone who stays.

@@ -43,6 +43,10 @@ impl Place {
         }
     }
 
+    pub fn line(&self) -> &Line {
+        &self.line
+    }
+
     pub fn ticket(&self) -> &Ticket {
         &self.standing.ticket
     }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::control::directory::RuntimeDirectory;
 use crate::gpu::GpuUuid;
+use crate::line::jobs;
 use crate::line::policy::{EVERYTHING, Free, Grant, Request, Stage, Ticket, Wish, at_worst, owed, place};
 use crate::line::still::Stillness;
 use crate::line::verdict::{Verdict, is_someone_taking, verdict};
@@ -69,9 +70,14 @@ impl Turn {
     /// Goes, if it may: what is granted is claimed before anyone else can decide. `free` is what was free after the last
     /// [`Self::look`]; if anything was granted since, it does not tell what is left.
     pub fn go(&mut self, free: Option<&Free>, now: Instant) -> Verdict {
-        let seen = self.tickets(now);
+        let mut seen = self.tickets(now);
         let number = self.own.ticket().number;
-        let first = verdict(&seen, number, free);
+        let mut first = verdict(&seen, number, free);
+        if let (Verdict::Go(_), Some(_), Own::InLine(place)) = (&first, free, &self.own) {
+            let gpus: Vec<GpuUuid> = place.ticket().request.gpus().collect();
+            seen.push(jobs::ticket(place.line().directory(), &gpus));
+            first = verdict(&seen, number, free);
+        }
         let Verdict::Go(grant) = first else { return first };
         let (stillness, known) = (&self.stillness, self.granted);
         let outcome = match &mut self.own {

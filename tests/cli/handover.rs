@@ -3,10 +3,13 @@
 mod allocators;
 mod cudarc;
 mod full;
+mod lending;
 mod others;
 mod processes;
 mod summary;
+mod turns;
 mod views;
+mod waiters;
 
 use gpu_sim::{GB, MB, Script};
 

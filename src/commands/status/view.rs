@@ -126,6 +126,7 @@ impl<'a> View<'a> {
             chunk_size: Some(ByteSize::new(part.chunk_bytes)),
             overhead: used.map(|used| used.saturating_sub(allocated)),
             handed_over: Some(ByteSize::new(part.handed_over_bytes)),
+            lent: ByteSize::new(part.lent_bytes),
             ..self.bare_part(part.uuid)
         }
     }
@@ -148,6 +149,7 @@ impl<'a> View<'a> {
             chunk_size: None,
             overhead: None,
             handed_over: None,
+            lent: ByteSize::ZERO,
             free: memory.map(|memory| memory.free),
             total: memory.map(|memory| memory.total),
         }
@@ -175,6 +177,7 @@ impl<'a> View<'a> {
             pci_bus_id: gpu.pci_bus_id(),
             name: gpu.name.clone(),
             memory: gpu.memory.map(|memory| {
+                let own = processes.iter().filter(|one| one.is_own).filter_map(|one| one.used);
                 let parts = |own| {
                     let balloons = balloons.iter().filter(move |balloon| balloon.is_own == own);
                     balloons.flat_map(|balloon| &balloon.parts).filter(|part| part.uuid == uuid)
@@ -186,7 +189,7 @@ impl<'a> View<'a> {
                     own_balloons: sum(parts(true).filter_map(|part| part.allocated)),
                     overhead: sum(parts(true).filter_map(|part| part.overhead)),
                     foreign_balloons: sum(parts(false).filter_map(|part| part.allocated)),
-                    own_processes: sum(processes.iter().filter(|one| one.is_own).filter_map(|one| one.used)),
+                    own_processes: sum(own.chain(parts(true).map(|part| part.lent))),
                 }
             }),
             utilization_percent: gpu.utilization_percent,

@@ -4,14 +4,14 @@ use core::sync::atomic::Ordering::{Relaxed, Release};
 
 use crate::driver::{OUT_OF_MEMORY, Status};
 use crate::protocol::{
-    Answer, BEGINS, Config, HELLO, MAGIC, MAX_GPUS, MAX_SLOTS, NEED, PATH, PATIENCE_SECONDS, PATIENT, Page, READY,
-    Request, Slot, Uuid, VIEW, VIEW_RAW, Welcome,
+    Answer, BEGINS, Config, HELLO, LEND, MAGIC, MAX_GPUS, MAX_SLOTS, NEED, PATH, PATIENCE_SECONDS, PATIENT, Page, Pieces,
+    REACH, READY, RETURN, Request, Slot, Uuid, VIEW, VIEW_RAW, Welcome,
 };
-use crate::system::{self, Futex, Socket};
+use crate::system::{self, Descriptors, Futex, Socket};
 
 /// Written into the image by the holder. `static mut` keeps it in the image's writable part and its value unknown to the
 /// compiler.
-static mut CONFIG: Config = Config { magic: MAGIC, view: VIEW_RAW, socket: [0; PATH] };
+static mut CONFIG: Config = Config { magic: MAGIC, view: VIEW_RAW, lends: 0, socket: [0; PATH] };
 
 fn config() -> Config {
     // SAFETY: nobody writes to it in this process; the holder did before the image was loaded.
@@ -21,6 +21,11 @@ fn config() -> Config {
 /// Which memory the job is to see.
 pub fn view() -> u32 {
     config().view
+}
+
+/// Whether memory of the balloon can be borrowed.
+pub fn lends() -> bool {
+    config().lends != 0
 }
 
 /// The shared page and this process's slot on it.
@@ -34,16 +39,16 @@ pub struct Membership {
 /// Says hello; `None` if nobody answers or no slot is left.
 pub fn join() -> Option<Membership> {
     let socket = Socket::connect(&config().socket, PATIENCE_SECONDS)?;
-    if !socket.send(&Request { kind: HELLO, is_guess: 0, size: 0, gpu: [0; 16] }) {
+    if !socket.send(&Request::new(HELLO, [0; 16])) {
         return None;
     }
     let mut welcome = Welcome { slot: u32::MAX, count: 0, uuids: [[0; 16]; MAX_GPUS] };
-    let page = socket.receive(&mut welcome)??;
+    let page = socket.receive(&mut welcome)?;
     let (slot, count) = (welcome.slot as usize, welcome.count as usize);
     if slot >= MAX_SLOTS || count > MAX_GPUS {
         return None;
     }
-    let page = system::map_shared(page.number(), size_of::<Page>())?;
+    let page = system::map_shared(page.first()?, size_of::<Page>())?;
     // SAFETY: the holder's memory, of this size and layout, sealed against shrinking, and never unmapped here.
     let page = unsafe { &*page.cast::<Page>() };
     Some(Membership { page, slot: &page.slots[slot], count, uuids: welcome.uuids })
@@ -84,12 +89,51 @@ impl Membership {
 /// What the holder knows of a GPU's memory, read in one go.
 pub fn memory(gpu: Uuid) -> Option<Answer> {
     let socket = Socket::connect(&config().socket, PATIENCE_SECONDS)?;
-    ask(&socket, &Request { kind: VIEW, is_guess: 0, size: 0, gpu }).filter(|answer| answer.yes != 0)
+    ask(&socket, &Request::new(VIEW, gpu)).filter(|answer| answer.yes != 0)
 }
 
 fn ask(socket: &Socket, request: &Request) -> Option<Answer> {
     let mut answer = Answer::default();
     (socket.send(request) && socket.receive(&mut answer).is_some()).then_some(answer)
+}
+
+/// Memory of the balloon that this process borrows.
+pub struct Loan {
+    socket: Socket,
+    gpu: Uuid,
+    number: u64,
+    /// Bytes.
+    pub size: u64,
+}
+
+impl Loan {
+    /// Borrows at least `size` bytes, and at most `extra` more, under a number that was given to no loan before.
+    pub fn ask(gpu: Uuid, number: u64, size: u64, extra: u64) -> Option<Self> {
+        let socket = Socket::connect(&config().socket, PATIENCE_SECONDS)?;
+        let request = Request { size, loan: number, extra, ..Request::new(LEND, gpu) };
+        let answer = ask(&socket, &request).filter(|answer| answer.yes != 0)?;
+        Some(Self { socket, gpu, number, size: answer.balloon })
+    }
+
+    /// Asks for some of its pieces, from number `from` on.
+    pub fn ask_for_pieces(&self, from: usize) -> Option<()> {
+        let request = Request { size: from as u64, loan: self.number, ..Request::new(REACH, self.gpu) };
+        self.socket.send(&request).then_some(())
+    }
+
+    /// The pieces asked for: their common size, and a descriptor for each.
+    pub fn pieces(&self) -> Option<(u64, Descriptors)> {
+        let mut pieces = Pieces::default();
+        let descriptors = self.socket.receive(&mut pieces)?;
+        (pieces.count > 0 && descriptors.count() == pieces.count as usize).then_some((pieces.size, descriptors))
+    }
+}
+
+/// Says that a loan is over. Nobody waits for that: who borrows next is heard after this.
+pub fn give_back(gpu: Uuid, loan: u64) {
+    if let Some(socket) = Socket::connect(&config().socket, PATIENCE_SECONDS) {
+        socket.send(&Request { loan, ..Request::new(RETURN, gpu) });
+    }
 }
 
 /// How much a call needs.
@@ -105,8 +149,9 @@ pub enum Need {
 /// How many microseconds to look for the answer without sleeping, once way is being given. The holder may have been stopped.
 const EAGER: i64 = 5000;
 
-/// How many times in a row others may be faster before the driver's word counts: each time they keep what was freed.
-const LOST_RACES: u32 = 16;
+/// How many times in a row others may be faster before the driver's word counts. The holder, which sees what they take, says
+/// no before that where it is much.
+const LOST_RACES: u32 = 64;
 /// The same where the need is only guessed, and so may be far larger than thought.
 const WRONG_GUESSES: u32 = 6;
 
@@ -137,7 +182,7 @@ impl Turn {
             Need::AtLeast(size) => (size, 1, 1, WRONG_GUESSES),
         };
         for lost in 0..most {
-            let request = Request { kind: NEED, is_guess, size: size << (growth * lost), gpu };
+            let request = Request { is_guess, size: size << (growth * lost), ..Request::new(NEED, gpu) };
             if lost > 0 && is_guess == 0 {
                 // Out of step with whoever was faster.
                 system::sleep(i64::from(lost.min(4)));
@@ -173,17 +218,14 @@ fn give_way(socket: &Socket, request: &Request, tried: &mut dyn FnMut() -> Optio
     if !socket.send(request) {
         return Way::Blocked;
     }
-    while answer.yes == PATIENT {
-        if socket.receive(&mut answer).is_none() {
-            return Way::Blocked;
-        }
-    }
-    if answer.yes == BEGINS {
-        socket.send(&Request { kind: READY, ..*request });
-    }
-    let begun = system::now();
+    let mut begun = None;
     while matches!(answer.yes, PATIENT | BEGINS) {
-        let received = if system::now() - begun < EAGER {
+        if answer.yes == BEGINS {
+            answer.yes = PATIENT;
+            socket.send(&Request { kind: READY, ..*request });
+            begun = Some(system::now());
+        }
+        let received = if begun.is_some_and(|begun| system::now() - begun < EAGER) {
             if let Some(status) = tried() {
                 return Way::Taken(status);
             }

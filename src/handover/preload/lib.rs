@@ -13,6 +13,7 @@ mod driver;
 mod holder;
 mod hook;
 mod hooks;
+mod lending;
 mod lock;
 mod objects;
 mod pools;

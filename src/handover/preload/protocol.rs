@@ -29,6 +29,8 @@ pub struct Config {
     pub magic: [u8; 16],
     /// One of the `VIEW_` constants.
     pub view: u32,
+    /// Whether the holder lends its memory: 0 or 1.
+    pub lends: u32,
     /// Where the holder listens, up to the first NUL.
     pub socket: [u8; PATH],
 }
@@ -79,6 +81,13 @@ pub const NEED: u32 = 2;
 pub const VIEW: u32 = 3;
 /// Answers `BEGINS`: this process is trying now, so what is freed from here on has a taker at once.
 pub const READY: u32 = 4;
+/// Asks to borrow at least `size` bytes of the balloon, and at most `extra` more, under the number `loan`, which this process
+/// has given to no other. `Answer::balloon` says how many it got.
+pub const LEND: u32 = 5;
+/// Asks for the pieces of a loan from number `size` on; answered with some [`Pieces`].
+pub const REACH: u32 = 6;
+/// Says that the process has let go of a loan. Not answered.
+pub const RETURN: u32 = 7;
 
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -87,7 +96,30 @@ pub struct Request {
     pub is_guess: u32,
     pub size: u64,
     pub gpu: Uuid,
+    pub loan: u64,
+    pub extra: u64,
 }
+
+impl Request {
+    /// What needs no more to be said.
+    pub const fn new(kind: u32, gpu: Uuid) -> Self {
+        Self { kind, is_guess: 0, size: 0, gpu, loan: 0, extra: 0 }
+    }
+}
+
+/// To `REACH`: that many pieces of `size` bytes each, whose descriptors come along. None: the driver refuses, or there is no
+/// such loan.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Pieces {
+    pub count: u32,
+    pub padding: u32,
+    pub size: u64,
+}
+
+/// How many descriptors come along at most. The kernel takes 253 (unix(7)), but while some are being mapped the next are got
+/// ready.
+pub const MOST_PIECES: usize = 16;
 
 /// To `HELLO`. The GPUs are numbered by their place in `uuids`.
 #[repr(C)]
@@ -99,11 +131,11 @@ pub struct Welcome {
     pub uuids: [Uuid; MAX_GPUS],
 }
 
-/// To `NEED` and `VIEW`.
+/// To `NEED`, `VIEW` and `LEND`.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub struct Answer {
-    /// 1: to `NEED`, that trying again may help; to `VIEW`, that the numbers below are right. Else 0, or [`PATIENT`] or [`BEGINS`].
+    /// 1: to `NEED`, that trying again may help; to `VIEW` and `LEND`, that the numbers below are right. Else 0, or [`PATIENT`] or [`BEGINS`].
     pub yes: u32,
     pub padding: u32,
     pub free: u64,
@@ -141,3 +173,5 @@ unsafe impl Packet for Request {}
 unsafe impl Packet for Welcome {}
 // SAFETY: integers; `padding` fills the only gap.
 unsafe impl Packet for Answer {}
+// SAFETY: as above.
+unsafe impl Packet for Pieces {}

@@ -3,18 +3,19 @@
 
 use core::mem::MaybeUninit;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use core::sync::atomic::{AtomicPtr, AtomicU8};
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64};
 
 use crate::current::Remembered;
 use crate::driver;
 use crate::holder::{self, Membership};
+use crate::lending;
 use crate::lock::{Lock, Locked};
 use crate::pools::Pools;
 use crate::system;
 use crate::table::{Entry, Kind, Table};
 
 /// CUDA devices that are remembered; others are looked up each time.
-const DEVICES: usize = 64;
+pub const DEVICES: usize = 64;
 
 /// All zero: nothing known yet.
 #[repr(C)]
@@ -32,6 +33,8 @@ pub struct State {
     pub pools: Pools,
     /// By CUDA device: the primary context as it was last handed out.
     pub primary: Locked<[u64; DEVICES]>,
+    /// By CUDA device: which others were allowed to access its memory, a bit each.
+    pub peers: [AtomicU64; DEVICES],
 }
 
 /// What takes the driver so long that asking it for the context does not count.
@@ -154,6 +157,7 @@ impl State {
         for kind in [Kind::Memory, Kind::Array] {
             self.table.lock().remove_owned(kind, context, |entry| self.count(entry.gpu, -entry.size.cast_signed()));
         }
+        lending::context_gone(self, context);
         self.pools.refresh_all(self);
         self.unsized_news();
     }

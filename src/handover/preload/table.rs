@@ -32,6 +32,10 @@ pub enum Kind {
     Handle = 3,
     /// From `cuMemMap`.
     Mapping = 4,
+    /// From `cuMemAlloc`, in memory of the balloon.
+    Borrowed = 5,
+    /// The loan that such memory is of, under its address.
+    Loan = 6,
 }
 
 /// All zero is the empty table.
@@ -88,6 +92,25 @@ impl Table {
                 at += 1;
             }
         }
+    }
+
+    /// Something of this kind that belongs to `owner`.
+    pub fn find_owned(&mut self, kind: Kind, owner: u64) -> Option<Entry> {
+        let is_owned = |entry: &&Entry| entry.key != 0 && entry.kind == kind && entry.owner == owner;
+        self.entries().iter().find(is_owned).copied()
+    }
+
+    /// The thing of this kind that lies around an address. Looks at every entry.
+    pub fn around(&mut self, kind: Kind, address: u64) -> Option<Entry> {
+        let contains = |entry: &&Entry| {
+            entry.key != 0 && entry.kind == kind && entry.key <= address && address - entry.key < entry.size
+        };
+        self.entries().iter().find(contains).copied()
+    }
+
+    /// Shows everything of this kind to `each`.
+    pub fn each(&mut self, kind: Kind, each: impl FnMut(&Entry)) {
+        self.entries().iter().filter(|entry| entry.key != 0 && entry.kind == kind).for_each(each);
     }
 
     fn entries(&mut self) -> &mut [Entry] {

@@ -3,10 +3,11 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 
+use crate::balloon::Loan;
 use crate::gpu::GpuUuid;
 use crate::handover::ledger::{Ledger, Reading};
 use crate::handover::page::Shared;
-use crate::handover::{JobUse, Lane, Need, Reply, View, Yielded};
+use crate::handover::{JobUse, Lane, Need, Pieces, Reply, View, Yielded};
 use crate::units::ByteSize;
 
 const MB: u64 = 1 << 20;
@@ -46,6 +47,18 @@ impl Lane for Recorder {
 
     fn settle(&self, job: JobUse) {
         self.follow(job);
+    }
+
+    fn lend(&self, _loan: Loan, _size: ByteSize, _extra: ByteSize, _reply: Reply<ByteSize>) {}
+
+    fn reach(&self, _loan: Loan, _from: usize, _reply: Reply<Pieces>) {}
+
+    fn take_home(&self, _loan: Loan) {}
+
+    fn take_all_home(&self, _pid: u32) {}
+
+    fn most_lent(&self) -> ByteSize {
+        ByteSize::ZERO
     }
 
     fn view(&self, _reply: Reply<View>) {}

@@ -73,6 +73,37 @@ int main(int count, char **words) {
             int status = CALL(cuDeviceGetDefaultMemPool, &pool, (int)a);
             answer(status ? status : CALL(cuMemPoolTrimTo, pool, (size_t)0), "");
         }
+        /* THING VALUE: writes it from end to end and reads the last byte */
+        else if (!strcmp(verb, "fill")) {
+            size_t length = 0;
+            unsigned char last = 0;
+            int status = CALL(cuMemGetAddressRange, NULL, &length, things[a]);
+            if (!status) status = CALL(cuMemsetD8, things[a], (unsigned char)b, length);
+            if (!status) status = CALL(cuMemcpyDtoH, &last, things[a] + length - 1, (size_t)1);
+            snprintf(text, sizeof text, "%u", last);
+            answer(status, text);
+        } else if (!strcmp(verb, "range")) {
+            uint64_t base = 0;
+            size_t length = 0;
+            int status = CALL(cuMemGetAddressRange, &base, &length, things[a] + 5);
+            snprintf(text, sizeof text, "%d %zu", (int)(things[a] - base), length >> 20);
+            answer(status, text);
+        }
+        /* Whether device B can access a thing, and lets it */
+        else if (!strcmp(verb, "access")) {
+            int place[2] = { 1, (int)b };
+            unsigned long long access = 0;
+            int status = CALL(cuMemGetAccess, &access, place, things[a]);
+            snprintf(text, sizeof text, "%llu", access);
+            answer(status, text);
+        } else if (!strcmp(verb, "peer")) {
+            uint64_t owner = context, accessor;
+            int status = CALL(cuDevicePrimaryCtxRetain, &accessor, (int)a);
+            if (!status) status = CALL(cuCtxSetCurrent, accessor);
+            if (!status) status = CALL(cuCtxEnablePeerAccess, owner, 0u);
+            if (!status) status = CALL(cuCtxSetCurrent, owner);
+            answer(status, "");
+        }
         /* Physical memory: THING MB, on device 0 */
         else if (!strcmp(verb, "create")) {
             struct place place = { .kind = 1, .location = 1, .id = 0 };

@@ -1,9 +1,10 @@
 //! Linear memory and arrays: allocate first, count after; on out of memory have the holder give way.
 
-use crate::driver::{SUCCESS, Status};
+use crate::driver::{self, OUT_OF_MEMORY, SUCCESS, Status};
 use crate::holder::{Need, Turn};
 use crate::hook::{Hook, NEWEST, hook};
-use crate::hooks::{current_gpu, insist};
+use crate::hooks::{A_LITTLE, current_gpu, insist};
+use crate::lending;
 use crate::state::{allocated, freeing};
 use crate::table::Kind;
 
@@ -11,6 +12,8 @@ pub const HOOKS: &[&Hook] = &[
     &ALLOC,
     &ALLOC_PITCH,
     &FREE,
+    &ADDRESS_RANGE,
+    &PEER_ACCESS,
     &ARRAY_CREATE,
     &ARRAY_3D_CREATE,
     &ARRAY_DESTROY,
@@ -22,6 +25,8 @@ pub const HOOKS: &[&Hook] = &[
 const SMALL: u64 = 1 << 20;
 const SMALL_UNIT: u64 = 512;
 const PAGE: u64 = 2 << 20;
+/// Pieces of the balloon fit well if what is too much is no more than this part.
+const WASTE: u64 = 8;
 
 /// What an allocation of `size` bytes takes from the GPU, as near as one can tell from outside.
 fn footprint(size: u64) -> u64 {
@@ -41,8 +46,20 @@ fn allocate(kind: Kind, size: u64, key: impl FnOnce() -> u64, call: impl FnMut()
 hook! {
     ALLOC = c"cuMemAlloc_v2", c"cuMemAlloc", (3020, NEWEST), false;
     fn cuMemAlloc_v2(address: *mut u64, size: usize) |real| {
+        // What the driver would make a page of its own for comes from the balloon, if pieces fit it well.
+        let whole = footprint(size as u64);
+        let borrow = |extra: u64| {
+            let borrowed = if whole == 0 || address.is_null() { None } else { lending::allocate(whole, extra) };
+            // SAFETY: the caller's place for the address, for which the caller vouches to the driver.
+            borrowed.map(|borrowed| unsafe { *address = borrowed })
+        };
+        if whole >= PAGE && borrow(whole / WASTE).is_some() {
+            return SUCCESS;
+        }
         // SAFETY: where the driver succeeded it has written the address.
-        allocate(Kind::Memory, size as u64, || unsafe { *address }, || real(address, size))
+        let status = allocate(Kind::Memory, size as u64, || unsafe { *address }, || real(address, size));
+        // Rather too much than nothing.
+        if status == OUT_OF_MEMORY && borrow(u64::MAX).is_some() { SUCCESS } else { status }
     }
 }
 
@@ -64,7 +81,43 @@ hook! {
 hook! {
     FREE = c"cuMemFree_v2", c"cuMemFree", (3020, NEWEST), false;
     fn cuMemFree_v2(address: u64) |real| {
-        freeing(Kind::Memory, address, || real(address))
+        lending::free(address).unwrap_or_else(|| freeing(Kind::Memory, address, || real(address)))
+    }
+}
+
+hook! {
+    ADDRESS_RANGE = c"cuMemGetAddressRange_v2", c"cuMemGetAddressRange", (3020, NEWEST), false;
+    fn cuMemGetAddressRange_v2(base: *mut u64, size: *mut usize, address: u64) |real| {
+        let status = real(base, size, address);
+        // The driver tells of the piece alone.
+        if status == SUCCESS
+            && let Some((first, length)) = lending::around(address)
+        {
+            // SAFETY: null, or the caller's places, for which the caller vouches to the driver.
+            unsafe {
+                if let Some(base) = base.as_mut() {
+                    *base = first;
+                }
+                if let Some(size) = size.as_mut() {
+                    *size = length as usize;
+                }
+            }
+        }
+        status
+    }
+}
+
+hook! {
+    PEER_ACCESS = c"cuCtxEnablePeerAccess", c"cuCtxEnablePeerAccess", (4000, NEWEST), false;
+    fn cuCtxEnablePeerAccess(context: u64, flags: u32) |real| {
+        // Tables of pages take some.
+        let status = insist(&mut Turn::default(), current_gpu, A_LITTLE, || real(context, flags));
+        if status == SUCCESS
+            && let (Some(owner), Some(accessor)) = (driver::device_of(context), driver::current_device())
+        {
+            lending::peer_enabled(owner, accessor);
+        }
+        status
     }
 }
 

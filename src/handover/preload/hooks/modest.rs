@@ -36,7 +36,6 @@ modest! {
         HOST_REGISTER = cuMemHostRegister_v2, c"cuMemHostRegister_v2", c"cuMemHostRegister", 6050 (a, b, c);
         POOL_ACCESS = cuMemPoolSetAccess, c"cuMemPoolSetAccess", c"cuMemPoolSetAccess", 11020 (a, b, c);
         POOL_ATTRIBUTE = cuMemPoolSetAttribute, c"cuMemPoolSetAttribute", c"cuMemPoolSetAttribute", 11020 (a, b, c);
-        PEER_ACCESS = cuCtxEnablePeerAccess, c"cuCtxEnablePeerAccess", c"cuCtxEnablePeerAccess", 4000 (a, b);
         IMPORT = cuMemImportFromShareableHandle, c"cuMemImportFromShareableHandle", c"cuMemImportFromShareableHandle", 10020 (a, b, c);
         SET_ACCESS = cuMemSetAccess, c"cuMemSetAccess", c"cuMemSetAccess", 10020 (a, b, c, d);
     }
