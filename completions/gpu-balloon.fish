@@ -65,7 +65,7 @@ complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -l ready-fd
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -l handover -d 'How the memory passes to the command' -r -f -a "auto\t'By a library preloaded into the command, and by NVML where that cannot go'
 preload\t'By the preloaded library alone'
 nvml\t'By NVML\'s account of the command\'s processes alone; slower, coarser'
-vmm\t'As auto, and the command borrows the balloon\'s own memory, which nobody can take on the way; implies --contextless'
+vmm\t'As auto, but the command borrows the balloon\'s own memory before it asks the driver, not only when others are faster'
 off\t'Not at all: the balloon keeps its size beside the command'"
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -l view -d 'What the command is shown as free and total memory' -r -f -a "shared\t'What is free on the GPU and in its balloon, of the GPU\'s total'
 capped\t'The reservation as the total'

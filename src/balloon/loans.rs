@@ -73,7 +73,8 @@ impl<S: Space> Balloon<S> {
     }
 
     fn take_home_all(&mut self, keys: Range<(Loan, usize)>) {
-        for chunk in self.loans.chunks.extract_if(keys, |_, _| true).map(|(_, chunk)| chunk).collect::<Vec<_>>() {
+        let keys: Vec<(Loan, usize)> = self.loans.chunks.range(keys).map(|(key, _)| *key).collect();
+        for chunk in keys.iter().filter_map(|key| self.loans.chunks.remove(key)).collect::<Vec<_>>() {
             self.loans.bytes = self.loans.bytes.saturating_sub(chunk.size());
             self.keep(chunk);
         }

@@ -12,8 +12,8 @@ use super::protocol::{MAX_GPUS, MAX_SLOTS, Slot};
 use crate::gpu::GpuUuid;
 use crate::units::ByteSize;
 
-/// What a job may need without being able to wait for it, such as code loaded by the first launch of a kernel. At most a
-/// chunk, which is how exactly the balloon promises to follow.
+/// What a job may need without being able to wait for it, such as what the driver prepares for the first copy or for memory
+/// to be set. At most a chunk, which is how exactly the balloon promises to follow.
 const LAZY_LOADING: ByteSize = ByteSize::new(64 << 20);
 
 /// What the job had of one GPU.

@@ -274,7 +274,7 @@ impl<'a, S: Space> Bench<'a, S> {
         self.reports.send(self.index, report);
     }
 
-    fn show(&self) {
+    pub(super) fn show(&self) {
         self.gauge.show(Figures {
             allocated: self.balloon.allocated(),
             num_chunks: self.balloon.count() as u64,

@@ -12,6 +12,7 @@ impl<S: Space> Bench<'_, S> {
         tracing::debug!(pid = loan.pid, %size, %lent, "lent");
         // The share shrinks with the balloon: nothing is to be done.
         self.balloon.set_target(self.share());
+        self.show();
         reply(Some(lent));
     }
 

@@ -124,6 +124,27 @@ pub fn reserved_by(pool: u64) -> Option<u64> {
     told.then_some(bytes)
 }
 
+/// The local memory that each thread of a function uses.
+pub fn local_memory(function: usize) -> Option<u64> {
+    const LOCAL_SIZE_BYTES: i32 = 3;
+    let mut bytes = 0;
+    let told = succeeds!(CUDA, c"cuFuncGetAttribute"(
+        &raw mut bytes => *mut i32, LOCAL_SIZE_BYTES => i32, function => usize));
+    told.then(|| u64::try_from(bytes).ok()).flatten()
+}
+
+/// How many threads a device can run at a time.
+pub fn most_threads(device: i32) -> Option<u64> {
+    const MULTIPROCESSORS: i32 = 16;
+    const THREADS_OF_EACH: i32 = 39;
+    let attribute = |which| {
+        let mut value = 0;
+        let told = succeeds!(CUDA, c"cuDeviceGetAttribute"(&raw mut value => *mut i32, which => i32, device => i32));
+        told.then(|| u64::try_from(value).ok()).flatten()
+    };
+    attribute(MULTIPROCESSORS)?.checked_mul(attribute(THREADS_OF_EACH)?)
+}
+
 /// Waits until a context's work is done; a failure may be that of the work.
 pub fn synchronize(context: u64) -> Status {
     let status = call!(CUDA, c"cuCtxPushCurrent_v2"(context => u64));

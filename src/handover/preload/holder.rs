@@ -146,8 +146,10 @@ pub enum Need {
     Bytes(u64),
     /// The same, and it can be borrowed if others are faster.
     BytesOrLoan(u64),
-    /// Nobody tells; 0 is a little.
+    /// Nobody tells, but as much has been seen to do.
     About(u64),
+    /// Nobody tells: at first as much, then twice as much at each try.
+    AtLeast(u64),
 }
 
 impl Need {
@@ -155,7 +157,7 @@ impl Need {
     pub fn bytes(self) -> Option<u64> {
         match self {
             Self::Bytes(size) | Self::BytesOrLoan(size) => Some(size),
-            Self::About(_) => None,
+            Self::About(_) | Self::AtLeast(_) => None,
         }
     }
 }
@@ -190,13 +192,14 @@ impl Turn {
     ) -> Status {
         self.0 = Socket::connect(&config().socket, PATIENCE_SECONDS);
         let Some(socket) = &self.0 else { return OUT_OF_MEMORY };
-        let (size, is_guess, most) = match need {
-            Need::Bytes(size) => (size, 0, LOST_RACES),
-            Need::BytesOrLoan(size) => (size, 0, 1),
-            Need::About(size) => (size, 1, WRONG_GUESSES),
+        let (size, is_guess, growth, most) = match need {
+            Need::Bytes(size) => (size, 0, 0, LOST_RACES),
+            Need::BytesOrLoan(size) => (size, 0, 0, 1),
+            Need::About(size) => (size, 1, 0, WRONG_GUESSES),
+            Need::AtLeast(size) => (size, 1, 1, WRONG_GUESSES),
         };
-        let request = Request { is_guess, size, ..Request::new(NEED, gpu) };
         for lost in 0..most {
+            let request = Request { is_guess, size: size << (growth * lost), ..Request::new(NEED, gpu) };
             if lost > 0 && is_guess == 0 {
                 // Out of step with whoever was faster.
                 system::sleep(i64::from(lost.min(4)));

@@ -52,7 +52,7 @@ CASES = [
 
 
 def run(lab):
-    several(lab, [handovers, contexts, latencies, views, frameworks])
+    several(lab, [handovers, contexts, launches, latencies, views, frameworks])
 
 
 def several(lab, pieces):
@@ -122,6 +122,33 @@ def contexts(lab, gpu, others):
         lab.attempt(f"context, thief: {thief}", one, thief)
     lab.report.text("The context of a job on a full GPU, five hundred MB from its reservation:\n")
     lab.report.table(["thief", "made in, ms", "stolen, MiB", "free meanwhile, at most, MiB"], rows)
+
+
+def launches(lab, gpu, others):
+    """A kernel's launch takes memory too, for stacks as deep as the kernel needs, and a graph's when it is instantiated."""
+    rows = []
+
+    def one(local, is_graph, options):
+        def use(job):
+            job.ask("start")
+            return job.ask(f"launch {local} {int(is_graph)}")
+
+        found, summary = c_job(lab, f"launch {local} {is_graph}", others, options, use)
+        how = " ".join(["in a graph" if is_graph else "alone", *options])
+        came = f"{found['launch_ms']:.0f}" if found["result"] == 0 else f"error {found['result']}"
+        # Simulated kernels do not run.
+        is_right = found["counted"] == found["threads"] or lab.is_simulated
+        ran = "once" if is_right else f"{found['counted']} of {found['threads']} threads"
+        rows.append([f"{local} bytes, {how}", came, ran])
+        lab.report.figures("launch", local=local, is_graph=is_graph, options=options, summary=summary, **found)
+
+    for options in [[], VMM]:
+        for local in [1536, 4096, 8192]:
+            for is_graph in [False, True]:
+                what = f"launch, {local} bytes of local memory, graph: {is_graph}"
+                lab.attempt(" ".join([what, *options]), one, local, is_graph, options)
+    lab.report.text("A kernel's launch on a full GPU, by the local memory that each thread needs:\n")
+    lab.report.table(["local memory", "launched in, ms", "ran"], rows)
 
 
 def latencies(lab, gpu, others):

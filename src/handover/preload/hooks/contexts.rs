@@ -4,7 +4,7 @@
 use crate::driver::{self, SUCCESS, Status};
 use crate::holder::{Need, Turn};
 use crate::hook::{Hook, NEWEST, hook};
-use crate::hooks::{current_gpu, insist};
+use crate::hooks::{CODE, current_gpu, insist};
 use crate::state::{state, switched};
 
 pub const HOOKS: &[&Hook] = &[
@@ -64,7 +64,7 @@ fn create(device: i32, call: impl FnMut() -> Status) -> Status {
 
 fn load(call: impl FnMut() -> Status) -> Status {
     let mut turn = Turn::default();
-    let status = insist(&mut turn, current_gpu, Need::About(0), call);
+    let status = insist(&mut turn, current_gpu, CODE, call);
     if status == SUCCESS {
         news();
     }
@@ -331,7 +331,7 @@ hook! {
 
 /// Launched again and again: no news of a success.
 fn launch(call: impl FnMut() -> Status) -> Status {
-    insist(&mut Turn::default(), current_gpu, Need::About(0), call)
+    insist(&mut Turn::default(), current_gpu, CODE, call)
 }
 
 hook! {

@@ -3,7 +3,7 @@
 use crate::driver::{self, OUT_OF_MEMORY, SUCCESS, Status};
 use crate::holder::{Need, Turn};
 use crate::hook::{Hook, NEWEST, hook};
-use crate::hooks::{current_gpu, insist};
+use crate::hooks::{A_LITTLE, current_gpu, insist};
 use crate::lending;
 use crate::state::{allocated, freeing};
 use crate::table::Kind;
@@ -54,14 +54,22 @@ hook! {
         if whole >= SMALL && lending::comes_first() && borrow().is_some() {
             return SUCCESS;
         }
-        let need = if lending::is_possible() { Need::BytesOrLoan } else { Need::Bytes };
-        // SAFETY: where the driver succeeded it has written the address.
-        let status = allocate(Kind::Memory, need(size as u64), || unsafe { *address }, || real(address, size));
-        if status == OUT_OF_MEMORY && borrow().is_some() {
+        let own = |need: Need| {
+            // SAFETY: where the driver succeeded it has written the address.
+            allocate(Kind::Memory, need, || unsafe { *address }, || real(address, size))
+        };
+        if !lending::is_possible() {
+            return own(Need::Bytes(size as u64));
+        }
+        let status = own(Need::BytesOrLoan(size as u64));
+        if status != OUT_OF_MEMORY {
+            return status;
+        }
+        if borrow().is_some() {
             lending::lost_a_race();
             return SUCCESS;
         }
-        status
+        own(Need::Bytes(size as u64))
     }
 }
 
@@ -112,7 +120,8 @@ hook! {
 hook! {
     PEER_ACCESS = c"cuCtxEnablePeerAccess", c"cuCtxEnablePeerAccess", (4000, NEWEST), false;
     fn cuCtxEnablePeerAccess(context: u64, flags: u32) |real| {
-        let status = real(context, flags);
+        // Tables of pages take some.
+        let status = insist(&mut Turn::default(), current_gpu, A_LITTLE, || real(context, flags));
         if status == SUCCESS
             && let (Some(owner), Some(accessor)) = (driver::device_of(context), driver::current_device())
         {
