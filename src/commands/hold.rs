@@ -10,7 +10,7 @@ use crate::commands::talk::{self, Show};
 use crate::commands::{blockers, detach};
 use crate::control::registry::RegistryError;
 use crate::exit::Exit;
-use crate::holder::{Cause, Holder, HolderError, Released, process};
+use crate::holder::{Cause, Holder, HolderError, Released};
 use crate::job::Inherited;
 use crate::signals::{Purpose, Signals};
 
@@ -23,19 +23,15 @@ impl cli::Hold {
         let child = self.detach.then(|| detach::child(&mut inherited, self.reservation.ready_fd)).transpose()?;
         let announcement = Announcement::prepare(&self.reservation, &mut inherited)?;
         let signals = Signals::block(Purpose::Hold).map_err(|error| Failure::new(Exit::Failed, error))?;
-        let outlived = self.until_exit.map(outlived).transpose()?;
         let Planned { mut plan, gpus } = plan(&self.reservation, talk::command_line(std::env::args_os()))?;
         plan.log = child.as_ref().map(|child| child.log.display().to_string());
         let mut holder = match Holder::start(plan, signals) {
-            Err(HolderError::Registry(RegistryError::Taken(name))) if self.if_absent => {
+            Err(HolderError::Registry(RegistryError::Taken(name))) if self.reservation.if_absent => {
                 talk::say(quiet, format_args!("a balloon named `{name}` holds already"));
                 return Ok(Exit::Done.into());
             }
             started => started?,
         };
-        if let Some(outlived) = outlived {
-            holder.events.watch(outlived);
-        }
         let shortfalls = match talk::inflate(&mut holder, if quiet { Show::Nothing } else { Show::Progress }) {
             Ok(shortfalls) => shortfalls,
             Err(error) => return Err(blockers::named(error)),
@@ -51,13 +47,6 @@ impl cli::Hold {
         let released = holder.deflate()?;
         end(&released, &cause, quiet)
     }
-}
-
-/// A descriptor for the process of `--until-exit`. One that has ended already would end the balloon at once.
-fn outlived(pid: i32) -> Result<std::os::fd::OwnedFd, Failure> {
-    process(pid).map_err(|error| {
-        Failure::usage(error).context(format!("cannot wait for the end of process {pid}")).hint("see ps -p PID")
-    })
 }
 
 /// Says what was released and why, and how that ends.

@@ -12,6 +12,8 @@ use crate::commands::failure::Failure;
 use crate::commands::handing::Handing;
 use crate::commands::plan::{Planned, chosen, plan};
 use crate::commands::talk::{self, Show};
+use crate::control::name::Name;
+use crate::control::registry::RegistryError;
 use crate::exit::Exit;
 use crate::gpu::{CallError, ComputeMode, VISIBLE_DEVICES, Visible, order_at_start};
 use crate::holder::{Backing, Cause, Gpus, Holder, HolderError, Plan, Released, Wanted};
@@ -29,6 +31,8 @@ enum NotHeld {
     Failure(Failure),
     /// A signal came that ends a program without handlers.
     Signal(i32, Box<Signals>),
+    /// Somebody holds under this name, which is as good.
+    HeldAlready(Name),
 }
 
 impl<E: Into<Failure>> From<E> for NotHeld {
@@ -49,6 +53,10 @@ impl cli::Run {
             Ok(holder) => holder,
             Err(NotHeld::Failure(failure)) => return Err(failure.of_run()),
             Err(NotHeld::Signal(signal, signals)) => Ended::Signal(signal).leave(*signals),
+            Err(NotHeld::HeldAlready(name)) => {
+                talk::say(quiet, format_args!("a balloon named `{name}` holds already: the command is not started"));
+                return Ok(Exit::Done.into());
+            }
         };
         let mut handing = Handing::prepare(&self, &holder, &program, keeper).map_err(Failure::of_run)?;
         spec.environment.extend(handing.environment());
@@ -75,7 +83,12 @@ impl cli::Run {
         let announcement = Announcement::silent(&self.reservation, &mut spec.descriptors)?;
         let Planned { mut plan, gpus } = plan(&self.reservation, talk::command_line(self.command.iter().cloned()))?;
         refuse_exclusive(&mut plan)?;
-        let mut holder = Holder::start(plan, signals)?;
+        let mut holder = match Holder::start(plan, signals) {
+            Err(HolderError::Registry(RegistryError::Taken(name))) if self.reservation.if_absent => {
+                return Err(NotHeld::HeldAlready(name));
+            }
+            started => started?,
+        };
         match talk::inflate(&mut holder, show) {
             Ok(shortfalls) => shortfalls.iter().for_each(|shortfall| info!(%shortfall, "holding less than asked")),
             Err(HolderError::Signal(received)) => {
@@ -119,7 +132,7 @@ fn beside(mut holder: Holder, spec: &Spec, handing: &mut Handing) -> Result<(End
     handing.begin(Kin { root: job.id(), mark: mark() });
     holder.events.attend(job);
     match holder.hold() {
-        Ok(Cause::Exited) => handing.job_has_ended(),
+        Ok(Cause::JobEnded) => handing.job_has_ended(),
         Ok(cause) => info!("the reservation ends: {}", talk::because(&cause)),
         Err(error) => warn!(%error, "the reservation ends"),
     }
