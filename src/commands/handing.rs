@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
+use std::time::Instant;
 
 use tracing::{info, warn};
 
@@ -20,13 +21,15 @@ use crate::units::ByteSize;
 /// The handover of one `run`.
 pub struct Handing {
     mode: HandoverMode,
-    /// `None` with `--handover off`, and when the reservation has ended.
+    /// `None` with `--handover off`.
     handover: Option<Handover>,
     gpus: Vec<Reserved>,
     /// Whether the holder has contexts, so that NVML must list it.
     has_contexts: bool,
     usage: Vec<Usage>,
     keeper: Option<Keeper>,
+    /// CMD's pid, and since when it runs.
+    job: Option<(u32, Instant)>,
 }
 
 /// A GPU as it was reserved.
@@ -68,6 +71,7 @@ impl Handing {
             has_contexts: holder.has_contexts(),
             usage: Vec::new(),
             keeper,
+            job: None,
         };
         if mode == HandoverMode::Off {
             return Ok(handing);
@@ -130,23 +134,25 @@ impl Handing {
 
     /// CMD runs.
     pub fn begin(&mut self, kin: Kin) {
+        self.job = Some((kin.root, Instant::now()));
         let Some(handover) = self.handover.as_mut().filter(|_| self.mode != HandoverMode::Preload) else { return };
         if let Err(error) = handover.audit(kin, self.has_contexts) {
             info!(%error, "what contexts of the job take goes uncounted");
         }
     }
 
-    /// The reservation ends. Comes before its release: nothing is handed over of a balloon that is gone.
+    /// The reservation ends. Comes before its release, so that what the job had is known; the rest ends while that is freed.
     pub fn end(&mut self) {
-        if let Some(handover) = self.handover.take() {
+        if let Some(handover) = &mut self.handover {
             self.usage = handover.usage();
+            handover.close();
         }
     }
 
     /// CMD has ended.
     pub fn job_has_ended(&self) {
-        if let Some(keeper) = &self.keeper {
-            keeper.job_has_ended();
+        if let (Some(keeper), Some((job, start))) = (&self.keeper, self.job) {
+            keeper.job_has_ended(job, start);
         }
     }
 

@@ -132,7 +132,11 @@ fn beside(mut holder: Holder, spec: &Spec, handing: &mut Handing) -> Result<(End
     handing.begin(Kin { root: job.id(), mark: mark() });
     holder.events.attend(job);
     match holder.hold() {
-        Ok(Cause::JobEnded) => handing.job_has_ended(),
+        Ok(Cause::JobEnded) => {
+            // These two end while the memory is freed.
+            handing.job_has_ended();
+            holder.events.signals.job_has_ended();
+        }
         Ok(cause) => info!("the reservation ends: {}", talk::because(&cause)),
         Err(error) => warn!(%error, "the reservation ends"),
     }

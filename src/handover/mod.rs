@@ -185,8 +185,9 @@ impl Handover {
     }
 }
 
-impl Drop for Handover {
-    fn drop(&mut self) {
+impl Handover {
+    /// Ends it without waiting for that: a balloon that is being let go of gives way to nobody.
+    pub fn close(&mut self) {
         self.is_closing.store(true, Release);
         let bell = &self.shared.page().bell;
         bell.fetch_add(1, Release);
@@ -194,6 +195,12 @@ impl Drop for Handover {
         let _ = rustix::io::write(&self.closing, &1_u64.to_ne_bytes());
         // The audit ends when nobody can ring for it: the other two have ended, and this is the last.
         self.news = None;
+    }
+}
+
+impl Drop for Handover {
+    fn drop(&mut self) {
+        self.close();
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }

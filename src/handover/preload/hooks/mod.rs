@@ -31,14 +31,23 @@ pub fn for_symbol(symbol: &CStr) -> Option<&'static Hook> {
 
 /// Calls the driver, and again for as long as it is out of memory and the holder gives way.
 fn insist(turn: &mut Turn, gpu: impl FnOnce() -> Option<Uuid>, need: Need, mut call: impl FnMut() -> Status) -> Status {
-    let state = state();
-    let is_hopeless = matches!((need, state), (Need::Bytes(size), Some(state)) if state.would_refuse(size));
+    let is_hopeless = matches!((need, state()), (Need::Bytes(size), Some(state)) if state.would_refuse(size));
     if !is_hopeless {
         let status = call();
         if status != OUT_OF_MEMORY {
             return status;
         }
     }
+    let status = gpu().map_or(OUT_OF_MEMORY, |gpu| insist_on(turn, gpu, need, &mut call));
+    // The last word is the driver's.
+    if is_hopeless && status == OUT_OF_MEMORY { call() } else { status }
+}
+
+/// Has the holder give way.
+#[cold]
+#[inline(never)]
+fn insist_on(turn: &mut Turn, gpu: Uuid, need: Need, call: &mut dyn FnMut() -> Status) -> Status {
+    let state = state();
     // Only refusals are timed: an allocation that succeeds costs no system call.
     let timed = || {
         let begun = system::now();
@@ -49,9 +58,7 @@ fn insist(turn: &mut Turn, gpu: impl FnOnce() -> Option<Uuid>, need: Need, mut c
         status
     };
     let eager = || matches!(need, Need::Bytes(_)) && !state.is_some_and(State::refusals_are_slow);
-    let status = gpu().map_or(OUT_OF_MEMORY, |gpu| turn.insist(gpu, need, eager, timed));
-    // The last word is the driver's.
-    if is_hopeless && status == OUT_OF_MEMORY { call() } else { status }
+    turn.insist(gpu, need, eager, timed)
 }
 
 /// The GPU of the current context.
