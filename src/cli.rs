@@ -218,7 +218,8 @@ pub struct Run {
     /// At the end, report the command's peak and the right --reserve
     ///
     /// For each GPU: the peak, the bytes handed over, how often the driver ran out of memory and was asked again, and the
-    /// --reserve that would have been enough. Goes to FILE, else to standard error; as JSON with --json.
+    /// --reserve that would have been enough. A context of which NVML does not tell the size counts at a typical one, and
+    /// the peak is then said to be estimated. Goes to FILE, else to standard error; as JSON with --json.
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, value_hint = ValueHint::FilePath)]
     pub summary: Option<Option<PathBuf>>,
 

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
@@ -12,21 +12,27 @@ use crate::cli::{self, HandoverMode};
 use crate::commands::failure::Failure;
 use crate::exit::Exit;
 use crate::gpu::Nvml;
-use crate::handover::{Handover, Keeper, NoLibrary, PRELOAD, Show, Usage};
+use crate::handover::{Handover, Keeper, Measure, NoLibrary, PRELOAD, Show, Usage};
 use crate::holder::Holder;
 use crate::job::{Kin, reach};
 use crate::report::summary::{self, Gpu, Summary};
 use crate::units::ByteSize;
 
+/// How long a job that only NVML tells of must have been looked at for its peak to be known.
+const LONG: Duration = Duration::from_secs(1);
+
 /// The handover of one `run`.
 pub struct Handing {
     mode: HandoverMode,
+    measure: Measure,
     /// `None` with `--handover off`.
     handover: Option<Handover>,
     gpus: Vec<Reserved>,
     /// Whether the holder has contexts, so that NVML must list it.
     has_contexts: bool,
     usage: Vec<Usage>,
+    /// Whether every process of the job tells what it has, as far as one can know.
+    sees_all: bool,
     keeper: Option<Keeper>,
     /// CMD's pid, and since when it runs.
     job: Option<(u32, Instant)>,
@@ -66,10 +72,17 @@ impl Handing {
         let gpus = holder.reserved_gpus().zip(reserved).map(|((ordinal, uuid), size)| Reserved { ordinal, uuid, size });
         let mut handing = Self {
             mode,
+            // Without the audit nobody would answer.
+            measure: if options.summary.is_some() && mode == HandoverMode::Auto {
+                Measure::AtOnce
+            } else {
+                Measure::Soon
+            },
             handover: None,
             gpus: gpus.collect(),
             has_contexts: holder.has_contexts(),
             usage: Vec::new(),
+            sees_all: false,
             keeper,
             job: None,
         };
@@ -82,6 +95,7 @@ impl Handing {
         if let (true, Err(why)) = (has_library, reached) {
             info!("the library does not get into the command: {why}");
         }
+        handing.sees_all = has_library && reached.is_ok();
         if mode != HandoverMode::Preload && (!has_library || reached.is_err()) {
             handing.expect_strangers(&handover, options.reservation.chunk_size)?;
         }
@@ -96,7 +110,7 @@ impl Handing {
             cli::View::Capped => Show::Capped,
             cli::View::Raw => Show::Raw,
         };
-        match handover.bring_library(show, holder.job_socket(), self.keeper.as_ref()) {
+        match handover.bring_library(show, self.measure, holder.job_socket(), self.keeper.as_ref()) {
             Ok(()) => Ok(true),
             Err(error) if self.mode == HandoverMode::Preload => {
                 Err(Failure::new(Exit::RunFailed, error).context("the library cannot go into the command"))
@@ -136,7 +150,7 @@ impl Handing {
     pub fn begin(&mut self, kin: Kin) {
         self.job = Some((kin.root, Instant::now()));
         let Some(handover) = self.handover.as_mut().filter(|_| self.mode != HandoverMode::Preload) else { return };
-        if let Err(error) = handover.audit(kin, self.has_contexts) {
+        if let Err(error) = handover.audit(kin, self.has_contexts, self.measure) {
             info!(%error, "what contexts of the job take goes uncounted");
         }
     }
@@ -159,11 +173,14 @@ impl Handing {
     /// Writes what the job came to.
     pub fn summarize(&self, command: &str, file: Option<&Path>, as_json: bool) {
         let usage = self.usage.iter().copied().chain(std::iter::repeat(Usage::default()));
+        // Where a process is only seen while somebody looks, a few looks tell little.
+        let is_known = |usage: &Usage| self.sees_all || usage.looked >= LONG;
         let gpus = self.gpus.iter().zip(usage).map(|(gpu, usage)| Gpu {
             ordinal: gpu.ordinal,
             uuid: gpu.uuid.clone(),
             reserved: gpu.size,
-            peak: (self.mode != HandoverMode::Off).then(|| ByteSize::new(usage.peak)),
+            peak: is_known(&usage).then(|| ByteSize::new(usage.peak)),
+            is_estimated: usage.is_estimated,
             handed_over: ByteSize::new(usage.handed_over),
             retries: usage.retries,
         });

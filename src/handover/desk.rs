@@ -24,7 +24,7 @@ use super::audit::News;
 use super::lane::{Need, View, Yielded};
 use super::ledger::Ledger;
 use super::page::Shared;
-use super::protocol::{Answer, BEGINS, HELLO, MAX_GPUS, NEED, PATIENT, Packet, READY, Request, VIEW, Welcome};
+use super::protocol::{Answer, BEGINS, HELLO, LOOK, MAX_GPUS, NEED, PATIENT, Packet, READY, Request, VIEW, Welcome};
 use crate::gpu::GpuUuid;
 use crate::units::ByteSize;
 
@@ -164,6 +164,7 @@ impl Desk {
         let gpu = locked(&self.ledger).number(GpuUuid(request.gpu));
         match (request.kind, gpu) {
             (HELLO, _) => self.welcome(id),
+            (LOOK, _) => self.look(id),
             (NEED, Some(gpu)) => self.queue(id, request, gpu),
             (READY, Some(gpu)) => self.give_way(id, gpu),
             (VIEW, Some(gpu)) => self.tell_memory(id, gpu),
@@ -202,6 +203,12 @@ impl Desk {
         self.members.retain(|(known, _)| *known != pid);
         self.members.push((pid, pidfd));
         self.news.ring();
+    }
+
+    fn look(&mut self, id: Id) {
+        let Some(connection) = self.connection(id) else { return };
+        let reply = Reply::new(&connection.socket);
+        self.news.ring_and_tell(Box::new(move || reply.give(Answer { yes: 1, ..Answer::default() })));
     }
 
     fn tell_memory(&mut self, id: Id, gpu: usize) {

@@ -4,7 +4,6 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Write};
-use std::mem::offset_of;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -13,7 +12,7 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
 
 use super::keeper::Keeper;
-use super::protocol::{Config, MAGIC, PATH};
+use super::protocol::{Config, MAGIC, PATH, Packet};
 
 /// Made by `build.rs` out of `preload/`.
 static IMAGE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/preload.so"));
@@ -33,12 +32,12 @@ pub struct Library {
 }
 
 impl Library {
-    /// Has the library told to show memory as `view` says and to ask at `socket`. Without a keeper this process has it.
+    /// Has the library told these instructions, and to ask at `socket`. Without a keeper this process has it.
     ///
     /// # Errors
     /// The system has no memory for it, or forbids to run it.
-    pub fn new(view: u32, socket: &Path, keeper: Option<&Keeper>) -> io::Result<Self> {
-        let instructions = instructions(view, socket)?;
+    pub fn new(config: Config, socket: &Path, keeper: Option<&Keeper>) -> io::Result<Self> {
+        let instructions = instructions(config, socket)?;
         let (path, file) = match keeper.map(|keeper| keeper.instruct(&instructions)) {
             Some(Ok(path)) => (path, None),
             _ => {
@@ -105,17 +104,16 @@ fn try_to_load(path: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// A [`Config`], filled in, as it lies in the image.
-fn instructions(view: u32, socket: &Path) -> io::Result<[u8; INSTRUCTIONS]> {
+/// A [`Config`] as it lies in the image, the socket filled in.
+fn instructions(mut config: Config, socket: &Path) -> io::Result<[u8; INSTRUCTIONS]> {
     let socket = socket.as_os_str().as_encoded_bytes();
     if socket.len() >= PATH {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path of the socket is too long"));
     }
-    let mut config = [0; INSTRUCTIONS];
-    config[offset_of!(Config, magic)..][..MAGIC.len()].copy_from_slice(&MAGIC);
-    config[offset_of!(Config, view)..][..size_of::<u32>()].copy_from_slice(&view.to_ne_bytes());
-    config[offset_of!(Config, socket)..][..socket.len()].copy_from_slice(socket);
-    Ok(config)
+    config.socket[..socket.len()].copy_from_slice(socket);
+    let mut instructions = [0; INSTRUCTIONS];
+    instructions.copy_from_slice(config.bytes());
+    Ok(instructions)
 }
 
 /// Where the one [`Config`] is in the image: with its other data, near the end.
@@ -127,10 +125,12 @@ fn place() -> Option<usize> {
 mod tests {
     use super::*;
 
+    const CONFIG: Config = Config { magic: MAGIC, view: 1, measures: 1, socket: [0; PATH] };
+
     #[test]
     fn the_image_has_one_place_for_instructions() {
         assert_eq!(IMAGE.windows(MAGIC.len()).filter(|window| *window == MAGIC).count(), 1);
-        let config = instructions(2, Path::new("/run/x.job")).unwrap();
+        let config = instructions(CONFIG, Path::new("/run/x.job")).unwrap();
         assert!(config.windows(11).any(|window| window == b"/run/x.job\0"));
         let file = blank().unwrap();
         finish(&file, &config).unwrap();
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn the_library_loads() {
-        let library = Library::new(1, Path::new("/nowhere"), None).unwrap();
+        let library = Library::new(CONFIG, Path::new("/nowhere"), None).unwrap();
         assert_eq!(library.preload(None), OsString::from(&library.path));
         assert_eq!(
             library.preload(Some(OsStr::new("a.so b.so"))),
@@ -152,6 +152,6 @@ mod tests {
 
     #[test]
     fn a_path_that_does_not_fit_is_refused() {
-        assert!(Library::new(1, Path::new(&"x".repeat(PATH)), None).is_err());
+        assert!(Library::new(CONFIG, Path::new(&"x".repeat(PATH)), None).is_err());
     }
 }

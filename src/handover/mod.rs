@@ -44,7 +44,7 @@ use rustix::thread::futex;
 use crate::gpu::{GpuUuid, Nvml};
 use crate::job::Kin;
 use crate::units::ByteSize;
-use audit::{News, Subjects};
+use audit::{News, Ring, Subjects};
 use desk::{Desk, locked};
 pub use keeper::Keeper;
 pub use lane::{JobUse, Lane, Need, Reply, View, Yielded};
@@ -53,6 +53,7 @@ pub use ledger::Usage;
 use library::Library;
 pub use library::VARIABLE as PRELOAD;
 use page::Shared;
+use protocol::{Config, MAGIC, PATH};
 
 /// What a job's context costs at least: 526 MiB on an H100. The holder's own, by which one might guess, is trimmed.
 const TYPICAL_CONTEXT: ByteSize = ByteSize::new(528 << 20);
@@ -63,6 +64,15 @@ pub enum Show {
     Shared,
     Capped,
     Raw,
+}
+
+/// When the contexts of the job, which take memory that only NVML can tell the size of, are measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// Soon: as far as the balloon is concerned, a job that is gone by then does not matter.
+    Soon,
+    /// At once, and from the job's beginning on, for which it waits: its peak is wanted.
+    AtOnce,
 }
 
 /// Why the library cannot go into the job.
@@ -82,7 +92,7 @@ pub struct Handover {
     ledger: Arc<Mutex<Ledger>>,
     library: Option<Library>,
     news: Option<News>,
-    audit: Option<Receiver<()>>,
+    audit: Option<Receiver<Ring>>,
     is_closing: Arc<AtomicBool>,
     closing: OwnedFd,
     threads: Vec<JoinHandle<()>>,
@@ -109,14 +119,15 @@ impl Handover {
         })
     }
 
-    /// Prepares the library, told to show memory as `show` says, and listens to it. `socket` is the path for this process
-    /// and the one for the job's.
+    /// Prepares the library, told to show memory as `show` says and whether to wait until its contexts are measured, and
+    /// listens to it. `socket` is the path for this process and the one for the job's.
     ///
     /// # Errors
     /// The library cannot go into the job; the rest works without.
     pub fn bring_library(
         &mut self,
         show: Show,
+        measure: Measure,
         socket: Option<(PathBuf, PathBuf)>,
         keeper: Option<&Keeper>,
     ) -> Result<(), NoLibrary> {
@@ -126,7 +137,9 @@ impl Handover {
             Show::Shared => protocol::VIEW_SHARED,
             Show::Capped => protocol::VIEW_CAPPED,
         };
-        let library = Library::new(view, &others, keeper).map_err(NoLibrary::Forbidden)?;
+        let measures = u32::from(measure == Measure::AtOnce);
+        let config = Config { magic: MAGIC, view, measures, socket: [0; PATH] };
+        let library = Library::new(config, &others, keeper).map_err(NoLibrary::Forbidden)?;
         self.listen(&own).map_err(NoLibrary::Deaf)?;
         self.library = Some(library);
         Ok(())
@@ -170,10 +183,11 @@ impl Handover {
     ///
     /// # Errors
     /// The system has no room for another thread.
-    pub fn audit(&mut self, kin: Kin, lists_us: bool) -> io::Result<()> {
+    pub fn audit(&mut self, kin: Kin, lists_us: bool, measure: Measure) -> io::Result<()> {
         let Some(news) = self.audit.take() else { return Ok(()) };
         let ledger = Arc::clone(&self.ledger);
-        let subjects = Subjects { kin, all_are_strangers: self.library.is_none(), lists_us };
+        let waits_for_news = measure == Measure::Soon && !locked(&ledger).expects_strangers();
+        let subjects = Subjects { kin, all_are_strangers: self.library.is_none(), lists_us, waits_for_news };
         let keep = move || audit::keep(&subjects, &ledger, &news);
         self.threads.push(std::thread::Builder::new().name("audit".to_owned()).spawn(keep)?);
         Ok(())

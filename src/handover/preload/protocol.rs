@@ -3,7 +3,7 @@
 //! Two ways lead from a job's process to its holder. The [`Page`] is memory that both map: there the process counts what
 //! it allocates, without a system call. The socket carries what needs an answer: one [`Request`] is one packet.
 
-use core::sync::atomic::{AtomicI64, AtomicU32};
+use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64};
 
 /// GPUs of one holder, MIG instances included.
 pub const MAX_GPUS: usize = 64;
@@ -29,6 +29,8 @@ pub struct Config {
     pub magic: [u8; 16],
     /// One of the `VIEW_` constants.
     pub view: u32,
+    /// 1: a context that is made is measured at once, by a [`LOOK`].
+    pub measures: u32,
     /// Where the holder listens, up to the first NUL.
     pub socket: [u8; PATH],
 }
@@ -68,6 +70,8 @@ pub struct Gpu {
 #[repr(C, align(64))]
 pub struct Slot {
     pub used: [AtomicI64; MAX_GPUS],
+    /// A bit by GPU: whether the process has made a context there, of which only NVML can tell the size.
+    pub contexts: AtomicU64,
 }
 
 /// Asks for a slot; answered with a [`Welcome`], which carries the page's descriptor.
@@ -79,6 +83,8 @@ pub const NEED: u32 = 2;
 pub const VIEW: u32 = 3;
 /// Answers `BEGINS`: this process is trying now, so what is freed from here on has a taker at once.
 pub const READY: u32 = 4;
+/// Asks for a look at NVML, which is answered once it is over.
+pub const LOOK: u32 = 5;
 
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -136,6 +142,8 @@ pub unsafe trait Packet: Copy {
 }
 
 // SAFETY: integers and arrays of them, without a gap.
+unsafe impl Packet for Config {}
+// SAFETY: as above.
 unsafe impl Packet for Request {}
 // SAFETY: as above.
 unsafe impl Packet for Welcome {}
