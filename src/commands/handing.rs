@@ -6,15 +6,19 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::cli::{self, HandoverMode};
 use crate::commands::failure::Failure;
+use crate::commands::talk::say;
+use crate::control::directory::RuntimeDirectory;
+use crate::control::registry;
 use crate::exit::Exit;
 use crate::gpu::Nvml;
 use crate::handover::{Handover, Keeper, Measure, NoLibrary, PRELOAD, Show, Usage};
 use crate::holder::Holder;
 use crate::job::{Kin, reach};
+use crate::process::printable;
 use crate::report::summary::{self, Gpu, Summary};
 use crate::units::ByteSize;
 
@@ -50,7 +54,7 @@ impl Handing {
     pub fn post_keeper(mode: HandoverMode) -> Option<Keeper> {
         match mode {
             HandoverMode::Auto | HandoverMode::Preload => {
-                Keeper::post().inspect_err(|error| info!(%error, "nobody keeps the library")).ok()
+                Keeper::post(bury).inspect_err(|error| info!(%error, "nobody keeps the library")).ok()
             }
             HandoverMode::Nvml | HandoverMode::Off => None,
         }
@@ -187,12 +191,21 @@ impl Handing {
         let summary = Summary { command: command.to_owned(), gpus: gpus.collect() };
         let text = if as_json { summary::json(&summary) } else { summary::text(&summary) };
         let written = match file {
-            Some(file) => fs::write(file, text),
+            Some(file) => fs::write(file, &text),
             None => io::stderr().write_all(text.as_bytes()),
         };
-        if let Err(error) = written {
-            warn!(%error, "the summary cannot be written");
+        if let (Err(error), Some(file)) = (written, file) {
+            say(false, format_args!("cannot write the summary to {}: {error}", printable(&file.to_string_lossy())));
+            // It took the whole job to get it.
+            let _ = io::stderr().write_all(text.as_bytes());
         }
+    }
+}
+
+/// Clears away what a killed holder has left.
+fn bury() {
+    if let Ok(directory) = RuntimeDirectory::open() {
+        let _ = registry::live(&directory);
     }
 }
 

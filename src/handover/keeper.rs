@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
-use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, WaitOptions, getpid, pidfd_open};
 
 use super::library::{self, INSTRUCTIONS};
 use crate::signals::{SignalSet, set_mask};
@@ -25,6 +25,9 @@ const NAME: &std::ffi::CStr = c"balloon-library";
 /// How long the holder waits at its end for the keeper's, to take it off init's hands. Looking through `/proc` takes
 /// milliseconds.
 const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+
+/// How long a process that is being killed may take to end. If its pid is another's by then, nothing is lost.
+const DEATH: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 
 /// In this time no system gives out all its pids, so that those of a job's processes come after CMD's. To look at all
 /// processes of a large machine takes far longer than many a job.
@@ -45,17 +48,18 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Starts it. The calling process must have one thread, and should be small.
+    /// Starts it. The calling process must have one thread, and should be small. Should it be killed, the keeper calls `bury`.
     ///
     /// # Errors
     /// The system has no process or descriptor left.
-    pub fn post() -> io::Result<Self> {
+    pub fn post(bury: fn()) -> io::Result<Self> {
         let (socket, theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let holder = getpid();
         // SAFETY: the only thread forks, so the child finds every lock free; it never returns from `keep`.
         match unsafe { libc::fork() } {
             0 => {
-                keep(theirs);
+                keep(&Holder { socket: theirs, pid: holder, bury });
                 // SAFETY: ends the process without running anything of the parent's.
                 unsafe { libc::_exit(0) }
             }
@@ -84,13 +88,17 @@ impl Keeper {
     /// CMD, which was started at `start` as `job`, has ended: the keeper looks whether anybody of the job is left, while the
     /// holder has other things to do.
     pub fn job_has_ended(&self, job: u32, start: Instant) {
-        let since = if start.elapsed() < MOMENT { job } else { 0 };
+        self.say_end(if start.elapsed() < MOMENT { job } else { 0 });
+    }
+
+    fn say_end(&self, since: u32) {
         let _ = rustix::net::send(&self.socket, &since.to_ne_bytes(), SendFlags::NOSIGNAL);
     }
 }
 
 impl Drop for Keeper {
     fn drop(&mut self) {
+        self.say_end(0);
         let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Write);
         // It says so if it stays; else its end closes the socket.
         let mut polled = [PollFd::new(&self.socket, PollFlags::IN)];
@@ -103,30 +111,52 @@ impl Drop for Keeper {
 }
 
 /// The life of the keeper.
-fn keep(socket: OwnedFd) {
+fn keep(holder: &Holder) {
+    let socket = &holder.socket;
     let _ = set_mask(libc::SIG_BLOCK, &SignalSet::all().to_libc());
     let _ = rustix::process::setsid();
     let _ = rustix::process::chdir("/");
-    close_all_but(&socket);
+    close_all_but(socket);
     crate::signals::retitle(NAME.to_bytes());
     let _ = rustix::thread::set_name(NAME);
     // Put into memory while the holder takes its own.
     let Ok(file) = library::blank() else { return };
     let mut instructions = [0; INSTRUCTIONS];
-    let received = rustix::net::recv(&socket, &mut instructions[..], RecvFlags::empty());
-    if received != Ok((INSTRUCTIONS, INSTRUCTIONS)) || library::finish(&file, &instructions).is_err() {
+    if holder.says(&mut instructions) != INSTRUCTIONS || library::finish(&file, &instructions).is_err() {
         return;
     }
     let number = file.as_raw_fd();
-    let _ = rustix::net::send(&socket, &number.to_ne_bytes(), SendFlags::NOSIGNAL);
+    let _ = rustix::net::send(socket, &number.to_ne_bytes(), SendFlags::NOSIGNAL);
     // Until CMD has ended, or the holder has.
     let mut job = [0; size_of::<u32>()];
-    let _ = rustix::net::recv(&socket, &mut job[..], RecvFlags::empty());
+    holder.says(&mut job);
     let mut candidates = born_since(u32::from_ne_bytes(job));
     let entry = format!("/proc/{}/fd/{number}", std::process::id());
     while let Some(user) = a_user(&entry, candidates.take().unwrap_or_else(all)) {
-        let _ = rustix::net::send(&socket, &[0], SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+        let _ = rustix::net::send(socket, &[0], SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
         let _ = poll(&mut [PollFd::new(&user, PollFlags::IN)], None);
+    }
+}
+
+/// The holder, as the keeper knows it.
+struct Holder {
+    socket: OwnedFd,
+    pid: Pid,
+    bury: fn(),
+}
+
+impl Holder {
+    /// How long the holder's next word is; 0 if it was killed, and is buried.
+    fn says(&self, word: &mut [u8]) -> usize {
+        if let Ok((length @ 1.., _)) = rustix::net::recv(&self.socket, word, RecvFlags::empty()) {
+            return length;
+        }
+        // What it had is its own until it has ended altogether.
+        if let Ok(process) = pidfd_open(self.pid, PidfdFlags::empty()) {
+            let _ = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&DEATH));
+        }
+        (self.bury)();
+        0
     }
 }
 
