@@ -157,6 +157,15 @@ pub struct Reservation {
     #[arg(long, value_name = "TEXT", env = "GPU_BALLOON_REASON")]
     pub reason: Option<String>,
 
+    /// Return once it is held; go on in the background
+    ///
+    /// Errors and exit codes are those of the foreground. The holder outlives the shell and keeps no terminal or pipe open;
+    /// what it has to say later goes to a log, which `status` names. A command under `run` has started by then, and its
+    /// exit code is no longer told. It reads nothing, and what it prints goes to the log, or to the files to which standard
+    /// output and standard error were redirected.
+    #[arg(short, long)]
+    pub detach: bool,
+
     /// End the reservation when the process PID ends
     ///
     /// A command under `run` goes on without its reservation.
@@ -188,13 +197,6 @@ pub struct Reservation {
 pub struct Hold {
     #[command(flatten)]
     pub reservation: Reservation,
-
-    /// Return once it is held; hold it in the background
-    ///
-    /// Errors and exit codes are those of a `hold` in the foreground. The holder outlives the shell and keeps no terminal
-    /// or pipe open; what it has to say later goes to a log, which `status` names.
-    #[arg(short, long)]
-    pub detach: bool,
 }
 
 #[derive(Debug, Args)]
