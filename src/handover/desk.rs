@@ -25,8 +25,8 @@ use super::lane::{Need, Pieces, View, Yielded};
 use super::ledger::Ledger;
 use super::page::Shared;
 use super::protocol::{
-    self, Answer, BEGINS, HELLO, LEND, MAX_GPUS, MOST_PIECES, NEED, PATIENT, Packet, REACH, READY, RETURN, Request,
-    VIEW, Welcome,
+    self, Answer, BEGINS, HELLO, LEND, LOOK, MAX_GPUS, MOST_PIECES, NEED, PATIENT, Packet, REACH, READY, RETURN,
+    Request, VIEW, Welcome,
 };
 use crate::balloon::Loan;
 use crate::gpu::GpuUuid;
@@ -174,6 +174,7 @@ impl Desk {
         let gpu = locked(&self.ledger).number(GpuUuid(request.gpu));
         match (request.kind, gpu) {
             (HELLO, _) => self.welcome(id),
+            (LOOK, _) => self.look(id),
             (NEED, Some(gpu)) => self.queue(id, request, gpu),
             (READY, Some(gpu)) => self.give_way(id, gpu),
             (VIEW, Some(gpu)) => self.tell_memory(id, gpu),
@@ -215,6 +216,12 @@ impl Desk {
         self.members.retain(|(known, _)| *known != pid);
         self.members.push((pid, pidfd));
         self.news.ring();
+    }
+
+    fn look(&mut self, id: Id) {
+        let Some(connection) = self.connection(id) else { return };
+        let reply = Reply::new(&connection.socket);
+        self.news.ring_and_tell(Box::new(move || reply.give(Answer { yes: 1, ..Answer::default() })));
     }
 
     fn tell_memory(&mut self, id: Id, gpu: usize) {

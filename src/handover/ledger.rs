@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::time::{Duration, Instant};
 
+use super::TYPICAL_CONTEXT;
 use super::lane::{JobUse, Lane};
 use super::page::Shared;
 use super::protocol::{MAX_GPUS, MAX_SLOTS, Slot};
@@ -23,8 +25,12 @@ pub struct Usage {
     pub peak: u64,
     /// Most bytes out of the reservation at one time.
     pub handed_over: u64,
+    /// Whether a context counts in the peak at what such a one takes as a rule, because NVML did not tell.
+    pub is_estimated: bool,
     /// How often the driver was out of memory and way was given.
     pub retries: u64,
+    /// Between the first look at NVML and the last.
+    pub looked: Duration,
 }
 
 /// What NVML shows of the job on one GPU.
@@ -32,6 +38,8 @@ pub struct Usage {
 pub struct Reading {
     /// By process with a slot: what it has beyond its count.
     pub members: BTreeMap<u32, u64>,
+    /// The same, whether or not that was seen twice: with memory in it that may have been freed just now.
+    pub glimpsed: BTreeMap<u32, u64>,
     /// All processes without one.
     pub strangers: u64,
 }
@@ -44,7 +52,12 @@ struct Account {
     counted: u64,
     /// By process: what NVML shows beyond its count, such as a context.
     beyond: BTreeMap<u32, u64>,
+    /// The same by one look only.
+    glimpsed: BTreeMap<u32, u64>,
+    /// The most that a process had beyond its count.
+    largest: Option<u64>,
     strangers: u64,
+    looks: Option<(Instant, Instant)>,
     /// The most of these two at one time.
     most_counted: u64,
     most_beyond: u64,
@@ -72,7 +85,10 @@ impl Ledger {
             told: JobUse::default(),
             counted: 0,
             beyond: BTreeMap::new(),
+            glimpsed: BTreeMap::new(),
+            largest: None,
             strangers: 0,
+            looks: None,
             most_counted: 0,
             most_beyond: 0,
             usage: Usage::default(),
@@ -117,6 +133,7 @@ impl Ledger {
         let known = self.members.iter().position(|member| *member == Some(pid));
         let slot = known.or_else(|| self.members.iter().position(Option::is_none))?;
         if known.is_some() {
+            self.take_stock(Some(pid));
             self.lanes().for_each(|lane| lane.take_home_all_of(pid));
         }
         self.wipe(slot);
@@ -127,6 +144,7 @@ impl Ledger {
 
     /// The process has ended: what it held counts as freed, and what it borrowed is the balloon's.
     pub fn dismiss(&mut self, pid: u32) {
+        self.take_stock(Some(pid));
         self.lanes().for_each(|lane| lane.take_home_all_of(pid));
         if let Some(slot) = self.members.iter().position(|member| *member == Some(pid)) {
             self.wipe(slot);
@@ -134,13 +152,48 @@ impl Ledger {
         }
         for account in &mut self.accounts {
             account.beyond.remove(&pid);
+            account.glimpsed.remove(&pid);
         }
         self.read();
     }
 
     fn wipe(&self, slot: usize) {
-        for used in &self.shared.page().slots[slot].used {
+        let slot = &self.shared.page().slots[slot];
+        for used in &slot.used {
             used.store(0, Relaxed);
+        }
+        slot.contexts.store(0, Relaxed);
+    }
+
+    pub fn expects_strangers(&self) -> bool {
+        self.expects_strangers
+    }
+
+    /// Of processes that end before NVML has been read twice, what it told once counts in the peak; of a context of which it
+    /// told nothing, what another one of the job takes, or any. `ending` is the process that is about to be forgotten; without
+    /// one, the job is over.
+    fn take_stock(&mut self, ending: Option<u32>) {
+        for number in 0..self.accounts.len() {
+            let account = &self.accounts[number];
+            let is_measured = |pid: &u32| account.beyond.get(pid).is_some_and(|beyond| *beyond > 0);
+            if ending.as_ref().is_some_and(is_measured) {
+                continue;
+            }
+            let (mut sum, mut is_estimated) = (account.strangers, false);
+            for (pid, slot) in self.slots() {
+                let told = account.beyond.get(&pid).filter(|_| is_measured(&pid)).or(account.glimpsed.get(&pid));
+                let has_context = slot.contexts.load(Relaxed) & 1 << number != 0;
+                let beyond = told.copied().unwrap_or_else(|| {
+                    is_estimated |= has_context;
+                    if has_context { account.largest.unwrap_or(TYPICAL_CONTEXT.bytes()) } else { 0 }
+                });
+                sum = sum.saturating_add(beyond);
+            }
+            let account = &mut self.accounts[number];
+            if sum > account.most_beyond {
+                account.most_beyond = sum;
+                account.usage.is_estimated = is_estimated;
+            }
         }
     }
 
@@ -159,6 +212,10 @@ impl Ledger {
         // Whoever has ended meanwhile stays out.
         account.beyond = reading.members;
         account.beyond.retain(|pid, _| members.contains(pid));
+        account.glimpsed.extend(reading.glimpsed.into_iter().filter(|(pid, now)| members.contains(pid) && *now > 0));
+        account.largest = account.largest.max(account.glimpsed.values().max().copied());
+        let now = Instant::now();
+        account.looks = Some((account.looks.map_or(now, |(first, _)| first), now));
         let job = self.job(number);
         let account = &mut self.accounts[number];
         account.told = job;
@@ -200,10 +257,15 @@ impl Ledger {
         Arc::clone(&self.accounts[number].retries)
     }
 
-    /// What the job had of each GPU up to now.
+    /// What the job, which is over or no longer followed, had of each GPU.
     pub fn usage(&mut self) -> Vec<Usage> {
+        self.take_stock(None);
         self.read();
-        let usage = |account: &Account| Usage { retries: account.retries.load(Relaxed), ..account.usage };
+        let usage = |account: &Account| Usage {
+            retries: account.retries.load(Relaxed),
+            looked: account.looks.map_or(Duration::ZERO, |(first, last)| last - first),
+            ..account.usage
+        };
         self.accounts.iter().map(usage).collect()
     }
 
@@ -223,7 +285,10 @@ impl Ledger {
         let beyond = account.beyond.values().fold(account.strangers, |sum, bytes| sum.saturating_add(*bytes));
         // NVML tells late of a context that has been there all the time, so the two peaks count together.
         account.most_counted = account.most_counted.max(counted).max(account.counted.saturating_add(highest));
-        account.most_beyond = account.most_beyond.max(beyond);
+        if beyond > account.most_beyond {
+            account.most_beyond = beyond;
+            account.usage.is_estimated = false;
+        }
         let own = account.most_counted.saturating_add(account.most_beyond);
         let peak = own.saturating_add(account.lane.most_lent().bytes());
         account.counted = counted;

@@ -47,17 +47,18 @@ use rustix::thread::futex;
 use crate::gpu::{GpuUuid, Nvml};
 use crate::job::Kin;
 use crate::units::ByteSize;
-use audit::{News, Subjects};
+use audit::{News, Ring, Subjects};
 use desk::{Desk, locked};
 pub use inquiry::lacking;
 pub use keeper::Keeper;
 pub use lane::{JobUse, Lane, Need, Pieces, Reply, View, Yielded};
 use ledger::Ledger;
 pub use ledger::Usage;
+use library::Library;
 pub use library::VARIABLE as PRELOAD;
-use library::{Instructions, Library};
 use page::Shared;
 pub use protocol::MOST_PIECES;
+use protocol::{Config, MAGIC, PATH};
 
 /// What a job's context costs at least: 526 MiB on an H100. The holder's own, by which one might guess, is trimmed.
 const TYPICAL_CONTEXT: ByteSize = ByteSize::new(528 << 20);
@@ -80,6 +81,15 @@ pub enum Lends {
     First,
 }
 
+/// When the contexts of the job, which take memory that only NVML can tell the size of, are measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// Soon: as far as the balloon is concerned, a job that is gone by then does not matter.
+    Soon,
+    /// At once, and from the job's beginning on, for which it waits: its peak is wanted.
+    AtOnce,
+}
+
 /// Why the library cannot go into the job.
 #[derive(Debug, thiserror::Error)]
 pub enum NoLibrary {
@@ -97,7 +107,7 @@ pub struct Handover {
     ledger: Arc<Mutex<Ledger>>,
     library: Option<Library>,
     news: Option<News>,
-    audit: Option<Receiver<()>>,
+    audit: Option<Receiver<Ring>>,
     is_closing: Arc<AtomicBool>,
     closing: OwnedFd,
     threads: Vec<JoinHandle<()>>,
@@ -124,8 +134,8 @@ impl Handover {
         })
     }
 
-    /// Prepares the library, told to show memory as `show` says and when to borrow, and listens to it. `socket` is the path for
-    /// this process and the one for the job's.
+    /// Prepares the library, told to show memory as `show` says, when to borrow, and whether to wait until its contexts are
+    /// measured, and listens to it. `socket` is the path for this process and the one for the job's.
     ///
     /// # Errors
     /// The library cannot go into the job; the rest works without.
@@ -133,6 +143,7 @@ impl Handover {
         &mut self,
         show: Show,
         lends: Lends,
+        measure: Measure,
         socket: Option<(PathBuf, PathBuf)>,
         keeper: Option<&Keeper>,
     ) -> Result<(), NoLibrary> {
@@ -142,13 +153,14 @@ impl Handover {
             Show::Shared => protocol::VIEW_SHARED,
             Show::Capped => protocol::VIEW_CAPPED,
         };
+        let measures = u32::from(measure == Measure::AtOnce);
         let when = match lends {
             Lends::Never => protocol::LENDS_NEVER,
             Lends::AtNeed => protocol::LENDS_AT_NEED,
             Lends::First => protocol::LENDS_FIRST,
         };
-        let instructions = Instructions { view, lends: when, socket: others };
-        let library = Library::new(&instructions, keeper).map_err(NoLibrary::Forbidden)?;
+        let config = Config { magic: MAGIC, view, lends: when, measures, socket: [0; PATH] };
+        let library = Library::new(config, &others, keeper).map_err(NoLibrary::Forbidden)?;
         locked(&self.ledger).keeps_headroom = lends != Lends::First;
         self.listen(&own).map_err(NoLibrary::Deaf)?;
         self.library = Some(library);
@@ -193,10 +205,11 @@ impl Handover {
     ///
     /// # Errors
     /// The system has no room for another thread.
-    pub fn audit(&mut self, kin: Kin, lists_us: bool) -> io::Result<()> {
+    pub fn audit(&mut self, kin: Kin, lists_us: bool, measure: Measure) -> io::Result<()> {
         let Some(news) = self.audit.take() else { return Ok(()) };
         let ledger = Arc::clone(&self.ledger);
-        let subjects = Subjects { kin, all_are_strangers: self.library.is_none(), lists_us };
+        let waits_for_news = measure == Measure::Soon && !locked(&ledger).expects_strangers();
+        let subjects = Subjects { kin, all_are_strangers: self.library.is_none(), lists_us, waits_for_news };
         let keep = move || audit::keep(&subjects, &ledger, &news);
         self.threads.push(std::thread::Builder::new().name("audit".to_owned()).spawn(keep)?);
         Ok(())
@@ -208,8 +221,9 @@ impl Handover {
     }
 }
 
-impl Drop for Handover {
-    fn drop(&mut self) {
+impl Handover {
+    /// Ends it without waiting for that: a balloon that is being let go of gives way to nobody.
+    pub fn close(&mut self) {
         self.is_closing.store(true, Release);
         let bell = &self.shared.page().bell;
         bell.fetch_add(1, Release);
@@ -217,6 +231,12 @@ impl Drop for Handover {
         let _ = rustix::io::write(&self.closing, &1_u64.to_ne_bytes());
         // The audit ends when nobody can ring for it: the other two have ended, and this is the last.
         self.news = None;
+    }
+}
+
+impl Drop for Handover {
+    fn drop(&mut self) {
+        self.close();
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }

@@ -123,7 +123,8 @@ impl Heap {
 
     /// What was allocated at this address is spare.
     pub fn free(&mut self, address: u64) {
-        if let (Some(range), Some(at), true) = (self.used(address), self.at(address), self.ranges.reserve(MOST_NEW_RANGES))
+        if let (Some(range), Some(at), true) =
+            (self.used(address), self.at(address), self.ranges.reserve(MOST_NEW_RANGES))
         {
             self.set(at, range.address, range.size, State::Spare);
         }

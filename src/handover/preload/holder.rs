@@ -4,14 +4,14 @@ use core::sync::atomic::Ordering::{Relaxed, Release};
 
 use crate::driver::{OUT_OF_MEMORY, Status};
 use crate::protocol::{
-    Answer, BEGINS, Config, HELLO, LEND, MAGIC, MAX_GPUS, MAX_SLOTS, NEED, PATH, PATIENCE_SECONDS, PATIENT, Page, Pieces,
-    REACH, READY, RETURN, Request, Slot, Uuid, VIEW, VIEW_RAW, Welcome,
+    Answer, BEGINS, Config, HELLO, LEND, LOOK, MAGIC, MAX_GPUS, MAX_SLOTS, NEED, PATH, PATIENCE_SECONDS, PATIENT, Page,
+    Pieces, REACH, READY, RETURN, Request, Slot, Uuid, VIEW, VIEW_RAW, Welcome,
 };
 use crate::system::{self, Descriptors, Futex, Socket};
 
 /// Written into the image by the holder. `static mut` keeps it in the image's writable part and its value unknown to the
 /// compiler.
-static mut CONFIG: Config = Config { magic: MAGIC, view: VIEW_RAW, lends: 0, socket: [0; PATH] };
+static mut CONFIG: Config = Config { magic: MAGIC, view: VIEW_RAW, lends: 0, measures: 0, socket: [0; PATH] };
 
 fn config() -> Config {
     // SAFETY: nobody writes to it in this process; the holder did before the image was loaded.
@@ -75,6 +75,11 @@ impl Membership {
         }
     }
 
+    /// Notes that this process has made a context on a GPU.
+    pub fn has_context(&self, gpu: u8) {
+        self.slot.contexts.fetch_or(1 << gpu, Relaxed);
+    }
+
     pub fn ring_for_unsized(&self) {
         self.page.unsized_news.fetch_add(1, Relaxed);
         self.ring();
@@ -83,6 +88,15 @@ impl Membership {
     fn ring(&self) {
         self.page.bell.fetch_add(1, Release);
         system::futex_wake(&self.page.bell, i32::MAX as usize, Futex::Shared);
+    }
+}
+
+/// Waits until the holder has looked at what this process has by NVML, if it wants to: the process may be gone in a moment.
+pub fn be_measured() {
+    if config().measures != 0
+        && let Some(socket) = Socket::connect(&config().socket, PATIENCE_SECONDS)
+    {
+        ask(&socket, &Request::new(LOOK, [0; 16]));
     }
 }
 

@@ -3,7 +3,7 @@
 //! Two ways lead from a job's process to its holder. The [`Page`] is memory that both map: there the process counts what
 //! it allocates, without a system call. The socket carries what needs an answer: one [`Request`] is one packet.
 
-use core::sync::atomic::{AtomicI64, AtomicU32};
+use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64};
 
 /// GPUs of one holder, MIG instances included.
 pub const MAX_GPUS: usize = 64;
@@ -31,6 +31,8 @@ pub struct Config {
     pub view: u32,
     /// One of the `LENDS_` constants.
     pub lends: u32,
+    /// 1: a context that is made is measured at once, by a [`LOOK`].
+    pub measures: u32,
     /// Where the holder listens, up to the first NUL.
     pub socket: [u8; PATH],
 }
@@ -77,6 +79,8 @@ pub struct Gpu {
 #[repr(C, align(64))]
 pub struct Slot {
     pub used: [AtomicI64; MAX_GPUS],
+    /// A bit by GPU: whether the process has made a context there, of which only NVML can tell the size.
+    pub contexts: AtomicU64,
 }
 
 /// Asks for a slot; answered with a [`Welcome`], which carries the page's descriptor.
@@ -95,6 +99,8 @@ pub const LEND: u32 = 5;
 pub const REACH: u32 = 6;
 /// Says that the process has let go of pieces of a loan: of as many as `size` says, from `place` on. Not answered.
 pub const RETURN: u32 = 7;
+/// Asks for a look at NVML, which is answered once it is over.
+pub const LOOK: u32 = 8;
 
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -176,6 +182,8 @@ pub unsafe trait Packet: Copy {
 }
 
 // SAFETY: integers and arrays of them, without a gap.
+unsafe impl Packet for Config {}
+// SAFETY: as above.
 unsafe impl Packet for Request {}
 // SAFETY: as above.
 unsafe impl Packet for Welcome {}

@@ -141,6 +141,15 @@ impl State {
         }
     }
 
+    /// The process has made a context on a CUDA device.
+    pub fn context_made(&self, device: i32) {
+        if let (Some(gpu), Some(membership)) = (self.gpu(device), self.membership()) {
+            membership.has_context(gpu);
+        }
+        self.unsized_news();
+        holder::be_measured();
+    }
+
     /// Takes note of how long the driver took to refuse memory.
     pub fn refused(&self, microseconds: i64) {
         self.refusal.store(if microseconds < SLOW { QUICKLY } else { SLOWLY }, Relaxed);

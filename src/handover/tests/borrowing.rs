@@ -48,7 +48,8 @@ fn check(heap: &Heap, model: &BTreeMap<u64, u64>) {
     let mapped: u64 = heap.pieces().iter().map(|piece| piece.size).sum();
     let hole: u64 = heap.ranges().iter().filter(|range| range.state == State::Hole).map(|range| range.size).sum();
     assert_eq!(mapped + hole, 1 << 40);
-    let alike = heap.ranges().windows(2).any(|pair| pair[0].state == pair[1].state && pair[0].state != State::Used(CONTEXT));
+    let alike =
+        heap.ranges().windows(2).any(|pair| pair[0].state == pair[1].state && pair[0].state != State::Used(CONTEXT));
     assert!(!alike, "neighbours are joined: {:?}", heap.ranges());
 }
 

@@ -57,7 +57,9 @@ fn create(device: i32, call: impl FnMut() -> Status) -> Status {
     let status = insist(&mut turn, || driver::uuid(device), CONTEXT, call);
     if status == SUCCESS {
         switched();
-        news();
+        if let Some(state) = state() {
+            state.context_made(device);
+        }
     }
     status
 }
@@ -94,10 +96,10 @@ hook! {
 /// Clients retain a context many times; the first time creates it.
 fn primary_retained(device: i32, context: u64) {
     let Some(state) = state() else { return };
-    let Ok(device) = usize::try_from(device) else { return };
-    let before = state.primary.lock().get_mut(device).map(|known| core::mem::replace(known, context));
+    let Ok(place) = usize::try_from(device) else { return };
+    let before = state.primary.lock().get_mut(place).map(|known| core::mem::replace(known, context));
     if before != Some(context) {
-        state.unsized_news();
+        state.context_made(device);
     }
 }
 

@@ -45,8 +45,7 @@ pub fn for_symbol(symbol: &CStr) -> Option<&'static Hook> {
 
 /// Calls the driver, and again for as long as it is out of memory and the holder gives way.
 fn insist(turn: &mut Turn, gpu: impl FnOnce() -> Option<Uuid>, need: Need, mut call: impl FnMut() -> Status) -> Status {
-    let state = state();
-    let is_hopeless = matches!((need.bytes(), state), (Some(size), Some(state)) if state.would_refuse(size));
+    let is_hopeless = matches!((need.bytes(), state()), (Some(size), Some(state)) if state.would_refuse(size));
     if !is_hopeless {
         let status = call();
         if status != OUT_OF_MEMORY {
@@ -60,6 +59,13 @@ fn insist(turn: &mut Turn, gpu: impl FnOnce() -> Option<Uuid>, need: Need, mut c
 
 /// Calls the driver again after it was out of memory, for as long as it still is and the holder gives way.
 fn persist(turn: &mut Turn, gpu: impl FnOnce() -> Option<Uuid>, need: Need, mut call: impl FnMut() -> Status) -> Status {
+    gpu().map_or(OUT_OF_MEMORY, |gpu| insist_on(turn, gpu, need, &mut call))
+}
+
+/// Has the holder give way.
+#[cold]
+#[inline(never)]
+fn insist_on(turn: &mut Turn, gpu: Uuid, need: Need, call: &mut dyn FnMut() -> Status) -> Status {
     let state = state();
     // Only refusals are timed: an allocation that succeeds costs no system call.
     let timed = || {
@@ -71,7 +77,7 @@ fn persist(turn: &mut Turn, gpu: impl FnOnce() -> Option<Uuid>, need: Need, mut 
         status
     };
     let eager = || need.bytes().is_some() && !state.is_some_and(State::refusals_are_slow);
-    gpu().map_or(OUT_OF_MEMORY, |gpu| turn.insist(gpu, need, eager, timed))
+    turn.insist(gpu, need, eager, timed)
 }
 
 /// The GPU of the current context.
