@@ -153,14 +153,17 @@ impl<'a, S: Space> Bench<'a, S> {
 
     fn empty(&mut self) -> Emptied {
         let (before, stuck) = (self.balloon.allocated(), self.balloon.stuck());
-        let free = self.balloon.memory().map(|memory| memory.free);
+        let memory = self.balloon.memory();
         self.balloon.set_target(ByteSize::ZERO);
         let outcome = self.balloon.deflate_whole_chunks();
         self.show();
         let freed = before.saturating_sub(self.balloon.stuck().saturating_sub(stuck));
         let shown = |free: ByteSize| lag::wait(free.saturating_add(freed), self.uuid, || self.balloon.memory());
-        let lag = free.map_or(Duration::ZERO, shown);
-        Emptied { freed, outcome, lag }
+        match memory {
+            Ok(memory) => Emptied { freed, outcome, lag: shown(memory.free) },
+            // The driver may take memory back of which it knows nothing any more.
+            Err(lost) => Emptied { freed, outcome: outcome.and(Err(lost)), lag: Duration::ZERO },
+        }
     }
 
     fn obey(&mut self, order: Order) {

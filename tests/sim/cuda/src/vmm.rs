@@ -186,7 +186,8 @@ api! {
 
     driver Free: cuMemRelease (handle: c_ulonglong) |driver| {
         let mut vmm = lock(&driver.vmm);
-        let (_, users) = vmm.handles.get_mut(&handle).ok_or(CudaError::INVALID_VALUE)?;
+        let (physical, users) = vmm.handles.get_mut(&handle).ok_or(CudaError::INVALID_VALUE)?;
+        driver.present(physical.gpu)?;
         *users -= 1;
         if *users == 0 {
             vmm.handles.remove(&handle);
