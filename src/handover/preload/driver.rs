@@ -145,6 +145,26 @@ pub fn most_threads(device: i32) -> Option<u64> {
     attribute(MULTIPROCESSORS)?.checked_mul(attribute(THREADS_OF_EACH)?)
 }
 
+/// A stream, by the handle that either variant of a function takes for it.
+#[derive(Clone, Copy)]
+pub enum Stream {
+    Legacy(usize),
+    PerThread(usize),
+}
+
+impl Stream {
+    /// Whether what is asked of it is recorded for a graph.
+    pub fn is_capturing(self) -> bool {
+        let mut capturing = 0;
+        let at = &raw mut capturing;
+        let told = match self {
+            Self::Legacy(stream) => succeeds!(CUDA, c"cuStreamIsCapturing"(stream => usize, at => *mut i32)),
+            Self::PerThread(stream) => succeeds!(CUDA, c"cuStreamIsCapturing_ptsz"(stream => usize, at => *mut i32)),
+        };
+        told && capturing != 0
+    }
+}
+
 /// Waits until a context's work is done; a failure may be that of the work.
 pub fn synchronize(context: u64) -> Status {
     let status = call!(CUDA, c"cuCtxPushCurrent_v2"(context => u64));

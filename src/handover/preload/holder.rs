@@ -3,6 +3,7 @@
 use core::sync::atomic::Ordering::{Relaxed, Release};
 
 use crate::driver::{OUT_OF_MEMORY, Status};
+use crate::lending;
 use crate::protocol::{
     Answer, BEGINS, Config, HELLO, LEND, LOOK, MAGIC, MAX_GPUS, MAX_SLOTS, NEED, PATH, PATIENCE_SECONDS, PATIENT, Page,
     Pieces, REACH, READY, RETURN, Request, Slot, Uuid, VIEW, VIEW_RAW, Welcome,
@@ -208,7 +209,8 @@ impl Turn {
         let Some(socket) = &self.0 else { return OUT_OF_MEMORY };
         let (size, is_guess, growth, most) = match need {
             Need::Bytes(size) => (size, 0, 0, LOST_RACES),
-            Need::BytesOrLoan(size) => (size, 0, 0, 1),
+            // Whoever was faster once would be again.
+            Need::BytesOrLoan(size) => (size, 0, 0, u32::from(!lending::comes_first())),
             Need::About(size) => (size, 1, 0, WRONG_GUESSES),
             Need::AtLeast(size) => (size, 1, 1, WRONG_GUESSES),
         };

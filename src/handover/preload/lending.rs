@@ -62,6 +62,11 @@ pub fn allocate(size: u64) -> Option<u64> {
     address
 }
 
+/// Whether memory from there was borrowed.
+pub fn is_borrowed(address: u64) -> bool {
+    around(address).is_some_and(|(first, _)| first == address)
+}
+
 /// Frees what was borrowed, as `cuMemFree` does: when the GPU is done with it. `None`: it is not borrowed.
 pub fn free(address: u64) -> Option<Status> {
     let state = state().filter(|state| state.has_borrowed.load(Acquire))?;

@@ -94,6 +94,28 @@ fn who_was_faster_once_gets_no_more() {
 }
 
 #[test]
+fn what_pools_do_not_get_is_borrowed_and_freed_in_the_order_of_the_stream() {
+    for streams in ["", "ptsz"] {
+        let machine = Machine::with(|builder| builder.gpus(1).memory(8 * GB));
+        let mut job = probe(&machine, "--gpu 0 --reserve 6GB", streams);
+        job.must("ctx 0");
+        let thief = thief(&machine, &job);
+        for number in 0..20 {
+            job.must(&format!("async {number} 200"));
+        }
+        let stolen = machine.used_by(0, thief.pid()) + 6 * GB + CONTEXT - 8 * GB;
+        assert!(stolen <= 3 * CHUNK, "{stolen} bytes were stolen");
+        assert_eq!(job.must("fill 19 5"), "5");
+        for number in 0..20 {
+            job.must(&format!("free_async {number}"));
+        }
+        job.must("sync");
+        assert!(job.ask("free_async 19").starts_with("error 1"), "a second free is an error");
+        assert!(job.end().success());
+    }
+}
+
+#[test]
 fn what_is_borrowed_is_memory_like_any_other() {
     let machine = Machine::with(|builder| builder.gpus(2));
     let mut job = probe(&machine, "--gpu 0,1 --reserve 4GB --handover vmm", "");

@@ -31,6 +31,32 @@ fn footprint(size: u64) -> u64 {
     size.checked_next_multiple_of(if size < SMALL { SMALL_UNIT } else { PAGE }).unwrap_or(size)
 }
 
+/// Puts the address of borrowed memory into its place, and says whether there is any.
+///
+/// # Safety
+/// `place` is null or that of an address.
+pub unsafe fn borrowed(place: *mut u64, size: u64) -> bool {
+    let address = if size == 0 || place.is_null() { None } else { lending::allocate(footprint(size)) };
+    // SAFETY: promised by the caller, and not null.
+    address.map(|address| unsafe { *place = address }).is_some()
+}
+
+/// Has `own` ask the driver, or borrows where others are faster to take what is freed for it.
+pub fn own_or_borrowed(size: u64, borrow: impl FnOnce() -> bool, mut own: impl FnMut(Need) -> Status) -> Status {
+    if !lending::is_possible() {
+        return own(Need::Bytes(size));
+    }
+    let status = own(Need::BytesOrLoan(size));
+    if status != OUT_OF_MEMORY {
+        return status;
+    }
+    if borrow() {
+        lending::lost_a_race();
+        return SUCCESS;
+    }
+    own(Need::Bytes(size))
+}
+
 /// Calls the driver for what is needed and notes what came of it under the key that `key` reads.
 fn allocate(kind: Kind, need: Need, key: impl FnOnce() -> u64, call: impl FnMut() -> Status) -> Status {
     let mut turn = Turn::default();
@@ -44,32 +70,18 @@ fn allocate(kind: Kind, need: Need, key: impl FnOnce() -> u64, call: impl FnMut(
 hook! {
     ALLOC = c"cuMemAlloc_v2", c"cuMemAlloc", (3020, NEWEST), false;
     fn cuMemAlloc_v2(address: *mut u64, size: usize) |real| {
-        let whole = footprint(size as u64);
         let borrow = || {
-            let borrowed = if whole == 0 || address.is_null() { None } else { lending::allocate(whole) };
             // SAFETY: the caller's place for the address, for which the caller vouches to the driver.
-            borrowed.map(|borrowed| unsafe { *address = borrowed })
+            unsafe { borrowed(address, size as u64) }
         };
         // Small ones share what the driver has.
-        if whole >= SMALL && lending::comes_first() && borrow().is_some() {
+        if size as u64 >= SMALL && lending::comes_first() && borrow() {
             return SUCCESS;
         }
-        let own = |need: Need| {
+        own_or_borrowed(size as u64, borrow, |need| {
             // SAFETY: where the driver succeeded it has written the address.
             allocate(Kind::Memory, need, || unsafe { *address }, || real(address, size))
-        };
-        if !lending::is_possible() {
-            return own(Need::Bytes(size as u64));
-        }
-        let status = own(Need::BytesOrLoan(size as u64));
-        if status != OUT_OF_MEMORY {
-            return status;
-        }
-        if borrow().is_some() {
-            lending::lost_a_race();
-            return SUCCESS;
-        }
-        own(Need::Bytes(size as u64))
+        })
     }
 }
 

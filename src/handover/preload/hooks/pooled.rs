@@ -1,9 +1,11 @@
 //! Stream-ordered memory, counted by what its pools hold.
 
-use crate::driver::{self, SUCCESS, Status};
-use crate::holder::{Need, Turn};
+use crate::driver::{self, SUCCESS, Status, Stream};
+use crate::holder::Turn;
 use crate::hook::{Hook, NEWEST, hook};
+use crate::hooks::memory::{borrowed, own_or_borrowed};
 use crate::hooks::{A_LITTLE, current_gpu, insist};
+use crate::lending;
 use crate::state::{allocated, freeing, state};
 use crate::table::Kind;
 
@@ -25,14 +27,25 @@ pub const HOOKS: &[&Hook] = &[
 ];
 
 /// Calls the driver for memory out of a pool, of the current device unless it is given, and counts what the pool holds then.
-fn allocate(size: usize, pool: Option<u64>, address: *const u64, call: impl FnMut() -> Status) -> Status {
-    let mut turn = Turn::default();
-    let status = insist(&mut turn, current_gpu, Need::Bytes(size as u64), call);
-    if status == SUCCESS && !count(pool) {
-        // SAFETY: where the driver succeeded it has written the address.
-        allocated(Kind::Memory, unsafe { *address }, size as u64);
-    }
-    status
+/// Borrows where the driver has none, if the stream is not recorded for a graph.
+fn allocate(
+    size: usize,
+    pool: Option<u64>,
+    address: *mut u64,
+    stream: Stream,
+    mut call: impl FnMut() -> Status,
+) -> Status {
+    // SAFETY: the caller's place for the address, for which the caller vouches to the driver.
+    let borrow = || !stream.is_capturing() && unsafe { borrowed(address, size as u64) };
+    own_or_borrowed(size as u64, borrow, |need| {
+        let mut turn = Turn::default();
+        let status = insist(&mut turn, current_gpu, need, &mut call);
+        if status == SUCCESS && !count(pool) {
+            // SAFETY: where the driver succeeded it has written the address.
+            allocated(Kind::Memory, unsafe { *address }, size as u64);
+        }
+        status
+    })
 }
 
 /// Says whether the pool's size is known, or none of the reservation's GPUs is concerned.
@@ -46,8 +59,10 @@ fn count(pool: Option<u64>) -> bool {
     known.or_else(of_device).is_none_or(|(pool, gpu)| state.pools.refresh(state, pool, gpu))
 }
 
-fn free(address: u64, call: impl FnOnce() -> Status) -> Status {
-    freeing(Kind::Memory, address, call)
+/// What is borrowed is free when all that the GPU has to do is done, the stream's work, too.
+fn free(address: u64, stream: Stream, call: impl FnOnce() -> Status) -> Status {
+    let borrowed = if lending::is_borrowed(address) && !stream.is_capturing() { lending::free(address) } else { None };
+    borrowed.unwrap_or_else(|| freeing(Kind::Memory, address, call))
 }
 
 /// Counts anew after a call that may have made pools shrink.
@@ -61,42 +76,42 @@ fn synchronized(status: Status) -> Status {
 hook! {
     ALLOC = c"cuMemAllocAsync", c"cuMemAllocAsync", (11020, NEWEST), false;
     fn cuMemAllocAsync(address: *mut u64, size: usize, stream: usize) |real| {
-        allocate(size, None, address, || real(address, size, stream))
+        allocate(size, None, address, Stream::Legacy(stream), || real(address, size, stream))
     }
 }
 
 hook! {
     ALLOC_PER_THREAD = c"cuMemAllocAsync_ptsz", c"cuMemAllocAsync", (11020, NEWEST), true;
     fn cuMemAllocAsync_ptsz(address: *mut u64, size: usize, stream: usize) |real| {
-        allocate(size, None, address, || real(address, size, stream))
+        allocate(size, None, address, Stream::PerThread(stream), || real(address, size, stream))
     }
 }
 
 hook! {
     ALLOC_FROM = c"cuMemAllocFromPoolAsync", c"cuMemAllocFromPoolAsync", (11020, NEWEST), false;
     fn cuMemAllocFromPoolAsync(address: *mut u64, size: usize, pool: u64, stream: usize) |real| {
-        allocate(size, Some(pool), address, || real(address, size, pool, stream))
+        allocate(size, Some(pool), address, Stream::Legacy(stream), || real(address, size, pool, stream))
     }
 }
 
 hook! {
     ALLOC_FROM_PER_THREAD = c"cuMemAllocFromPoolAsync_ptsz", c"cuMemAllocFromPoolAsync", (11020, NEWEST), true;
     fn cuMemAllocFromPoolAsync_ptsz(address: *mut u64, size: usize, pool: u64, stream: usize) |real| {
-        allocate(size, Some(pool), address, || real(address, size, pool, stream))
+        allocate(size, Some(pool), address, Stream::PerThread(stream), || real(address, size, pool, stream))
     }
 }
 
 hook! {
     FREE = c"cuMemFreeAsync", c"cuMemFreeAsync", (11020, NEWEST), false;
     fn cuMemFreeAsync(address: u64, stream: usize) |real| {
-        free(address, || real(address, stream))
+        free(address, Stream::Legacy(stream), || real(address, stream))
     }
 }
 
 hook! {
     FREE_PER_THREAD = c"cuMemFreeAsync_ptsz", c"cuMemFreeAsync", (11020, NEWEST), true;
     fn cuMemFreeAsync_ptsz(address: u64, stream: usize) |real| {
-        free(address, || real(address, stream))
+        free(address, Stream::PerThread(stream), || real(address, stream))
     }
 }
 
