@@ -8,8 +8,8 @@
 //!   job needs more from the balloon, and so the reservation shrinks. Only memory that is never freed in between could
 //!   prevent that: a balloon of `cuMemCreate` memory, exported as descriptors and mapped by the library into the job in
 //!   place of an allocation of its own.
-//! - What the job frees is anybody's until the balloon has it back, except for this user's holders that wait; below a chunk,
-//!   until something else happens.
+//! - What the job frees is anybody's until the balloon has it back, except for this user's holders that wait. Below a chunk,
+//!   that is when something else happens, or on a full GPU at once.
 //! - Where the library does not get (static and setuid programs, `RTLD_DEEPBIND`, `dlmopen`, a cleared `LD_PRELOAD`, another
 //!   pid namespace) the balloon follows NVML: 50 ms late, and on a full GPU a job can take at once no more than a context
 //!   and a chunk.

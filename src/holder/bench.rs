@@ -259,6 +259,7 @@ impl<'a, S: Space> Bench<'a, S> {
     }
 
     fn show(&self) {
+        self.gauge.show_full(self.following.needs_headroom);
         self.gauge.show(Figures {
             allocated: self.balloon.allocated(),
             num_chunks: self.balloon.count() as u64,
