@@ -23,6 +23,9 @@ pub trait Lane: Send {
 
     fn chunk_size(&self) -> ByteSize;
 
+    /// Whether next to nothing is free on the GPU.
+    fn is_full(&self) -> bool;
+
     /// The balloon follows the job's use, whether or not that has changed: others on the GPU may have.
     fn follow(&self, job: JobUse);
 

@@ -18,6 +18,9 @@ use crate::units::ByteSize;
 /// to be set. At most a chunk, which is how exactly the balloon promises to follow.
 const LAZY_LOADING: ByteSize = ByteSize::new(64 << 20);
 
+/// What is worth taking back at once where others are waiting for it.
+const SMALL_STEP: u64 = 2 << 20;
+
 /// What the job had of one GPU.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Usage {
@@ -247,6 +250,8 @@ impl Ledger {
     /// The same for one GPU at the end of a turn, of which the worker wants to hear in any case.
     pub fn settle(&mut self, number: usize) {
         let job = self.job(number);
+        // Whether or not that has been noticed: the driver has just refused the job.
+        self.shared.page().gpus[number].step_back.store(SMALL_STEP.cast_signed(), Relaxed);
         let account = &mut self.accounts[number];
         account.told = job;
         account.lane.settle(job);
@@ -273,7 +278,9 @@ impl Ledger {
     fn job(&mut self, number: usize) -> JobUse {
         let chunk = self.accounts[number].lane.chunk_size().bytes().max(1);
         let news = &self.shared.page().gpus[number];
+        let step_back = if self.accounts[number].lane.is_full() { SMALL_STEP } else { chunk };
         news.step.store(chunk.cast_signed(), Relaxed);
+        news.step_back.store(step_back.min(chunk).cast_signed(), Relaxed);
         // First the news, then the counts that they are about: what comes in between is news again.
         let highest = positive(news.highest.swap(0, Relaxed));
         news.unread.swap(0, Acquire);

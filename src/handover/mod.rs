@@ -5,12 +5,11 @@
 //!
 //! What it cannot do:
 //! - On a full GPU memory is free for an instant before the job has it. Who spins on the driver gets a part of it; then the
-//!   job needs more from the balloon, and so the reservation shrinks.
-//! - What the job frees is anybody's until the balloon has it back, except for this user's holders that wait; below a chunk,
-//!   until something else happens.
-//! - A balloon that lends has neither fault for what `cuMemAlloc` is asked for: the library maps its memory into the job, and
-//!   the balloon keeps it. But such memory has no legacy IPC handle, and what the driver takes by itself, pools, and
-//!   `cuMemCreate` go the other way.
+//!   job needs more from the balloon, and so the reservation shrinks. So a race that is lost is the last for a while: the job
+//!   then borrows, which is to say that the library maps the balloon's memory, and the balloon keeps it, too. Borrowed memory
+//!   has no legacy IPC handle. `cuMemCreate`, arrays, and what the driver takes by itself, such as a context, go on racing.
+//! - What the job frees of its own is anybody's until the balloon has it back, except for this user's holders that wait. Below
+//!   a chunk, that is when something else happens, or on a full GPU at once.
 //! - Where the library does not get (static and setuid programs, `RTLD_DEEPBIND`, `dlmopen`, a cleared `LD_PRELOAD`, another
 //!   pid namespace) the balloon follows NVML: 50 ms late, and on a full GPU a job can take at once no more than a context
 //!   and a chunk.

@@ -278,6 +278,7 @@ impl<'a, S: Space> Bench<'a, S> {
     }
 
     pub(super) fn show(&self) {
+        self.gauge.show_full(self.following.needs_headroom);
         self.gauge.show(Figures {
             allocated: self.balloon.allocated(),
             num_chunks: self.balloon.count() as u64,

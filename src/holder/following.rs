@@ -45,7 +45,7 @@ pub struct Following {
     /// What was the job's, the balloon's or free when the turn began. What is missing of that later, others have.
     outset: Option<ByteSize>,
     /// Whether the GPU is so full that the headroom has to be kept free.
-    needs_headroom: bool,
+    pub needs_headroom: bool,
     /// What was last kept free of what came free, and what has gone of that so far.
     kept: ByteSize,
     lost: ByteSize,

@@ -46,6 +46,10 @@ impl Lane for WorkerLane {
         self.gauge.read().chunk_size
     }
 
+    fn is_full(&self) -> bool {
+        self.gauge.is_full()
+    }
+
     fn follow(&self, job: JobUse) {
         self.tell(Order::JobHolds(job));
     }

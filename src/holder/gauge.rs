@@ -1,6 +1,6 @@
 //! A worker's figures, for whoever describes the balloon while the worker is busy.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::units::ByteSize;
 
@@ -30,9 +30,19 @@ pub struct Gauge {
     job: AtomicU64,
     lent: AtomicU64,
     most_lent: AtomicU64,
+    is_full: AtomicBool,
 }
 
 impl Gauge {
+    /// Whether the GPU was found full.
+    pub fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::Relaxed)
+    }
+
+    pub fn show_full(&self, is_full: bool) {
+        self.is_full.store(is_full, Ordering::Relaxed);
+    }
+
     pub fn show(&self, figures: Figures) {
         self.allocated.store(figures.allocated.bytes(), Ordering::Relaxed);
         self.num_chunks.store(figures.num_chunks, Ordering::Relaxed);

@@ -70,7 +70,8 @@ impl Membership {
         if unread > news.highest.load(Relaxed) {
             news.highest.fetch_max(unread, Relaxed);
         }
-        if (unread - news.rung.load(Relaxed)).abs() >= news.step.load(Relaxed) {
+        let since = unread - news.rung.load(Relaxed);
+        if since >= news.step.load(Relaxed) || -since >= news.step_back.load(Relaxed) {
             news.rung.store(unread, Relaxed);
             self.ring();
         }

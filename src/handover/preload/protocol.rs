@@ -73,6 +73,8 @@ pub struct Gpu {
     pub rung: AtomicI64,
     /// How much more `unread` than at the last ring is worth a wake-up. Set by the holder.
     pub step: AtomicI64,
+    /// The same for less: on a full GPU others are waiting for what the job frees.
+    pub step_back: AtomicI64,
 }
 
 /// What one process of the job holds, by GPU. Only that process writes it, and the holder when the process has ended.

@@ -1,6 +1,7 @@
 //! The ledger, with lanes that write down what they are told.
 
 use std::ops::Range;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 
@@ -21,6 +22,7 @@ type Told = Arc<Mutex<Vec<u64>>>;
 struct Recorder {
     gpu: GpuUuid,
     told: Told,
+    is_full: Arc<AtomicBool>,
 }
 
 impl Lane for Recorder {
@@ -38,6 +40,10 @@ impl Lane for Recorder {
 
     fn chunk_size(&self) -> ByteSize {
         ByteSize::new(CHUNK)
+    }
+
+    fn is_full(&self) -> bool {
+        self.is_full.load(Relaxed)
     }
 
     fn follow(&self, job: JobUse) {
@@ -69,17 +75,20 @@ struct Bench {
     shared: Arc<Shared>,
     ledger: Ledger,
     told: [Told; 2],
+    is_full: Arc<AtomicBool>,
 }
 
 impl Bench {
     fn new() -> Self {
         let shared = Arc::new(Shared::new().unwrap());
         let told = [Told::default(), Told::default()];
+        let is_full = Arc::<AtomicBool>::default();
         let lane = |number: usize| -> Box<dyn Lane> {
-            Box::new(Recorder { gpu: GpuUuid([number as u8; 16]), told: Arc::clone(&told[number]) })
+            let (told, is_full) = (Arc::clone(&told[number]), Arc::clone(&is_full));
+            Box::new(Recorder { gpu: GpuUuid([number as u8; 16]), told, is_full })
         };
         let ledger = Ledger::new(Arc::clone(&shared), vec![lane(0), lane(1)]);
-        Self { shared, ledger, told }
+        Self { shared, ledger, told, is_full }
     }
 
     /// As the library counts.
@@ -110,6 +119,19 @@ fn the_lanes_are_told_sums_and_only_changes() {
     bench.ledger.read();
     assert_eq!((bench.told(0), bench.told(1)), (vec![350], vec![0, 7]));
     assert_eq!(bench.shared.page().gpus[0].step.load(Relaxed), CHUNK.cast_signed());
+}
+
+#[test]
+fn on_a_full_gpu_a_little_less_is_news() {
+    let mut bench = Bench::new();
+    let steps = |bench: &mut Bench| {
+        bench.ledger.read();
+        let news = &bench.shared.page().gpus[0];
+        [news.step.load(Relaxed), news.step_back.load(Relaxed)].map(|step| step / MB.cast_signed())
+    };
+    assert_eq!(steps(&mut bench), [100, 100]);
+    bench.is_full.store(true, Relaxed);
+    assert_eq!(steps(&mut bench), [100, 2]);
 }
 
 #[test]

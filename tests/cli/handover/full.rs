@@ -86,7 +86,7 @@ fn a_job_that_does_nothing_loses_its_headroom_to_a_thief_and_no_more() {
         let audits = || machine.calls(job.pid(), "nvmlDeviceGetComputeRunningProcesses_v3");
         // Two calls each: the quick ones that follow the context, and then those once a second.
         let mut stolen = Vec::new();
-        for more in [12, 2, 2] {
+        for more in [8, 2, 2] {
             let enough = audits() + more;
             machine.wait_for("audits", |_| audits() >= enough);
             stolen.push(machine.used_by(0, thief.pid()));
@@ -95,6 +95,21 @@ fn a_job_that_does_nothing_loses_its_headroom_to_a_thief_and_no_more() {
         // On a full GPU a chunk that is split is freed as a whole.
         assert!(left >= 6 * GB - (64 + 100) * MB, "{every}: {} MB", (6 * GB - left) / MB);
         assert!(stolen.iter().all(|bytes| *bytes == stolen[0]), "{every}: {stolen:?}");
+    }
+}
+
+#[test]
+fn on_a_full_gpu_the_balloon_has_back_at_once_what_the_job_frees() {
+    // Without NVML nothing makes the holder look at the job's count but the job.
+    let machine = Machine::with(|builder| builder.gpus(1).memory(8 * GB).without_nvml());
+    let mut job = machine.job("--gpu 0 --reserve 6GB");
+    job.must("ctx 0");
+    let _others = machine.occupy(0, 8 * GB - machine.used(0));
+    for round in 0..5 {
+        // Less than a chunk, and more than is kept free.
+        job.must("alloc 90MB");
+        job.must(&format!("free {round}"));
+        machine.wait_for("no more than that is free", |state| state.used(0) >= 8 * GB - 66 * MB);
     }
 }
 
