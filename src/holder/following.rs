@@ -29,6 +29,9 @@ const GUESS: ByteSize = ByteSize::new(64 << 20);
 /// How many times over what the job needs may go to others in one turn before it is told no. By bytes: with what must be
 /// freed of a larger chunk, a single lost race may cost more than was needed.
 const LOST_TIMES: u64 = 16;
+/// The same where nobody knows what it needs, such as for a context. That comes in many pieces, so that who takes some of it
+/// once is let off, but who does so again would win each time.
+const LOST_GUESSES: u64 = 2;
 /// How many chunks may go where the job needs little: the rest of a chunk is seldom lost as well.
 const LOST_CHUNKS: u64 = 4;
 
@@ -151,7 +154,7 @@ impl<S: Space> Bench<'_, S> {
         };
         let lost = self.lost_in_turn(free);
         let at_stake = needed.max(self.balloon.best_fit(needed));
-        if need == Need::Bytes(size) && !lost.is_zero() && lost.saturating_add(at_stake) > self.most_lost(size) {
+        if !lost.is_zero() && lost.saturating_add(at_stake) > self.most_lost(need) {
             tracing::debug!(%size, %lost, "others take what is freed for the job");
             return Some(way);
         }
@@ -179,10 +182,15 @@ impl<S: Space> Bench<'_, S> {
         self.following.outset.get_or_insert(there).saturating_sub(there)
     }
 
-    /// What others may take before an allocation of this size is given up.
-    fn most_lost(&self, size: ByteSize) -> ByteSize {
-        let times = size.bytes().saturating_mul(LOST_TIMES);
-        ByteSize::new(times.max(self.balloon.chunk_size().bytes().saturating_mul(LOST_CHUNKS)))
+    /// What others may take before the job's need is given up.
+    fn most_lost(&self, need: Need) -> ByteSize {
+        let chunk = self.balloon.chunk_size();
+        let (size, times) = match need {
+            Need::Bytes(size) => (size, LOST_TIMES),
+            // In whole chunks, none of which is taken back before the guess has turned out well.
+            Need::About(size) => (size.saturating_add(chunk), LOST_GUESSES),
+        };
+        ByteSize::new(size.bytes().saturating_mul(times).max(chunk.bytes().saturating_mul(LOST_CHUNKS)))
     }
 
     /// Headroom costs nothing as long as the GPU has free memory anyway. Once given it stays given until there is plenty, so
