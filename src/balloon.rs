@@ -11,8 +11,8 @@ use std::os::fd::OwnedFd;
 
 use crate::gpu::{CallError, GRANULARITY, Memory};
 use crate::units::ByteSize;
-pub use loans::Loan;
 use loans::Loans;
+pub use loans::{Loan, Wanted};
 
 /// Where chunks come from.
 pub trait Space {

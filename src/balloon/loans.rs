@@ -14,6 +14,15 @@ pub struct Loan {
     pub number: u64,
 }
 
+/// What is to be lent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Whole chunks that come to as much together.
+    AtLeast(ByteSize),
+    /// One chunk of exactly this size.
+    One(ByteSize),
+}
+
 /// What is lent.
 pub(super) struct Loans<C> {
     /// By loan and the chunk's place in it.
@@ -39,10 +48,14 @@ impl<S: Space> Balloon<S> {
         self.loans.most
     }
 
-    /// Lends whole chunks of at least `size` together, or nothing if there are none. Returns how much that is.
-    pub fn lend(&mut self, loan: Loan, size: ByteSize) -> ByteSize {
+    /// Lends what is wanted, or nothing where there is no such memory. Returns how much that is.
+    pub fn lend(&mut self, loan: Loan, wanted: Wanted) -> ByteSize {
         let is_known = self.borrowed(loan, 0).next().is_some();
-        let Some(chosen) = self.covering(size).filter(|_| !is_known) else { return ByteSize::ZERO };
+        let chosen = match wanted {
+            Wanted::AtLeast(size) => self.covering(size),
+            Wanted::One(size) => self.chunks.contains_key(&size).then(|| vec![size]),
+        };
+        let Some(chosen) = chosen.filter(|_| !is_known) else { return ByteSize::ZERO };
         let mut lent = ByteSize::ZERO;
         for (place, size) in chosen.into_iter().enumerate() {
             if let Some(chunk) = self.take_out(size) {

@@ -206,22 +206,24 @@ fn a_loan_is_made_of_chunks_that_fit_and_comes_home_piece_by_piece() {
     let sizes = |balloon: &Balloon<Gpu>, number, from| {
         balloon.borrowed(loan(number), from).map(|chunk| chunk.size().mb()).collect::<Vec<_>>()
     };
-    assert_eq!(balloon.lend(loan(1), mb(126)), mb(126));
+    assert_eq!(balloon.lend(loan(1), Wanted::AtLeast(mb(126))), mb(126));
     assert_eq!(sizes(&balloon, 1, 0), [100, 20, 2, 2, 2]);
     assert_eq!(sizes(&balloon, 1, 3), [2, 2]);
     assert_eq!((balloon.allocated(), balloon.lent(), balloon.most_lent()), (mb(144), mb(126), mb(126)));
-    assert_eq!(balloon.lend(loan(1), mb(2)), ByteSize::ZERO, "the number is taken");
+    assert_eq!(balloon.lend(loan(1), Wanted::AtLeast(mb(2))), ByteSize::ZERO, "the number is taken");
     // Only two small ones are left.
-    assert_eq!(balloon.lend(loan(2), mb(46)), mb(144));
+    assert_eq!(balloon.lend(loan(2), Wanted::AtLeast(mb(46))), mb(144));
     assert_eq!(sizes(&balloon, 2, 0), [20, 20, 2, 2, 100]);
-    assert_eq!(balloon.lend(loan(3), mb(5)), ByteSize::ZERO, "more than there is");
+    assert_eq!(balloon.lend(loan(3), Wanted::AtLeast(mb(5))), ByteSize::ZERO, "more than there is");
     balloon.take_home(loan(1), 0..1);
     balloon.take_home(loan(1), 0..1);
     assert_eq!((balloon.allocated(), balloon.lent(), balloon.most_lent()), (mb(100), mb(170), mb(270)));
     assert_eq!(sizes(&balloon, 1, 0), [20, 2, 2, 2]);
-    assert_eq!(balloon.lend(Loan { pid: 8, number: 1 }, mb(2)), mb(100));
+    assert_eq!(balloon.lend(Loan { pid: 8, number: 1 }, Wanted::AtLeast(mb(2))), mb(100));
     balloon.take_home_all_of(7);
     assert_eq!((balloon.allocated(), balloon.lent(), balloon.count()), (mb(170), mb(100), 9));
+    assert_eq!(balloon.lend(loan(4), Wanted::One(mb(20))), mb(20));
+    assert_eq!(balloon.lend(loan(5), Wanted::One(mb(40))), ByteSize::ZERO, "two would do, but are not one");
     assert_eq!(gpu.free.get(), 730 * MB, "nothing was freed or allocated on the way");
 }
 
@@ -237,7 +239,7 @@ proptest! {
         for (number, size, place) in steps {
             let loan = Loan { pid: (number % 2) as u32, number };
             if balloon.borrowed(loan, 0).next().is_none() {
-                let lent = balloon.lend(loan, mb(size));
+                let lent = balloon.lend(loan, Wanted::AtLeast(mb(size)));
                 prop_assert!(lent.is_zero() || lent >= mb(size));
                 let pieces: u64 = balloon.borrowed(loan, 0).map(|chunk| chunk.size().mb()).sum();
                 prop_assert_eq!(pieces, lent.mb());

@@ -25,10 +25,10 @@ use super::lane::{Need, Pieces, View, Yielded};
 use super::ledger::Ledger;
 use super::page::Shared;
 use super::protocol::{
-    self, Answer, BEGINS, HELLO, LEND, LOOK, MAX_GPUS, MOST_PIECES, NEED, PATIENT, Packet, REACH, READY, RETURN,
-    Request, VIEW, Welcome,
+    self, Answer, BEGINS, HELLO, LEND, LEND_ONE, LOOK, MAX_GPUS, MOST_PIECES, NEED, PATIENT, Packet, REACH, READY,
+    RETURN, Request, VIEW, Welcome,
 };
-use crate::balloon::Loan;
+use crate::balloon::{Loan, Wanted};
 use crate::gpu::GpuUuid;
 use crate::units::ByteSize;
 
@@ -178,7 +178,8 @@ impl Desk {
             (NEED, Some(gpu)) => self.queue(id, request, gpu),
             (READY, Some(gpu)) => self.give_way(id, gpu),
             (VIEW, Some(gpu)) => self.tell_memory(id, gpu),
-            (LEND, Some(gpu)) => self.lend(id, request, gpu),
+            (LEND, Some(gpu)) => self.lend(id, request, Wanted::AtLeast(ByteSize::new(request.size)), gpu),
+            (LEND_ONE, Some(gpu)) => self.lend(id, request, Wanted::One(ByteSize::new(request.size)), gpu),
             (REACH, Some(gpu)) => self.reach(id, request, gpu),
             (RETURN, Some(gpu)) => self.take_home(id, request, gpu),
             _ => {
@@ -234,14 +235,14 @@ impl Desk {
         ledger.lane(gpu).view(Box::new(tell));
     }
 
-    fn lend(&mut self, id: Id, request: Request, gpu: usize) {
+    fn lend(&mut self, id: Id, request: Request, wanted: Wanted, gpu: usize) {
         let Some(connection) = self.connection(id) else { return };
         let (loan, reply) = (connection.loan(request), Reply::new(&connection.socket));
         let tell = |lent: Option<ByteSize>| {
             let lent = lent.unwrap_or_default();
             reply.give(Answer { yes: u32::from(!lent.is_zero()), balloon: lent.bytes(), ..Answer::default() });
         };
-        locked(&self.ledger).lane(gpu).lend(loan, ByteSize::new(request.size), Box::new(tell));
+        locked(&self.ledger).lane(gpu).lend(loan, wanted, Box::new(tell));
     }
 
     fn reach(&mut self, id: Id, request: Request, gpu: usize) {

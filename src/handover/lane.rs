@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 
-use crate::balloon::Loan;
+use crate::balloon::{Loan, Wanted};
 use crate::gpu::{GpuUuid, Memory};
 use crate::units::ByteSize;
 
@@ -35,8 +35,8 @@ pub trait Lane: Send {
     /// The job has allocated what way was given to, or has given up.
     fn settle(&self, job: JobUse);
 
-    /// Lends at least `size` of the balloon, in whole chunks. Tells how much that is; zero: nothing.
-    fn lend(&self, loan: Loan, size: ByteSize, reply: Reply<ByteSize>);
+    /// Lends chunks of the balloon. Tells how much that is; zero: nothing.
+    fn lend(&self, loan: Loan, wanted: Wanted, reply: Reply<ByteSize>);
 
     /// Tells how to come to some of the pieces of a loan, from number `from` on.
     fn reach(&self, loan: Loan, from: usize, reply: Reply<Pieces>);

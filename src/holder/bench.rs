@@ -192,7 +192,7 @@ impl<'a, S: Space> Bench<'a, S> {
             Order::JobHolds(job) => self.follow_job(job),
             Order::GiveWay { need, reply } => self.give_way(need, reply),
             Order::Settled(job) => self.settle(job),
-            Order::Lend { loan, size, reply } => self.lend(loan, size, reply),
+            Order::Lend { loan, wanted, reply } => self.lend(loan, wanted, reply),
             Order::Reach { loan, from, reply } => self.reach(loan, from, reply),
             Order::TakeHome { loan, places } => {
                 self.balloon.take_home(loan, places);

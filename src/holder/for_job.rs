@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
-use crate::balloon::Loan;
+use crate::balloon::{Loan, Wanted};
 use crate::control::registry::Registered;
 use crate::gpu::GpuUuid;
 use crate::handover::{JobUse, Lane, Need, Pieces, Reply, View, Yielded};
@@ -62,8 +62,8 @@ impl Lane for WorkerLane {
         self.tell(Order::Settled(job));
     }
 
-    fn lend(&self, loan: Loan, size: ByteSize, reply: Reply<ByteSize>) {
-        self.tell(Order::Lend { loan, size, reply });
+    fn lend(&self, loan: Loan, wanted: Wanted, reply: Reply<ByteSize>) {
+        self.tell(Order::Lend { loan, wanted, reply });
     }
 
     fn reach(&self, loan: Loan, from: usize, reply: Reply<Pieces>) {

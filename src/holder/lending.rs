@@ -1,15 +1,15 @@
 //! How a worker lends its balloon's chunks to the job.
 
-use crate::balloon::{Chunk, Loan, Space};
+use crate::balloon::{Chunk, Loan, Space, Wanted};
 use crate::gpu::CallError;
 use crate::handover::{MOST_PIECES, Pieces, Reply};
 use crate::holder::bench::Bench;
 use crate::units::ByteSize;
 
 impl<S: Space> Bench<'_, S> {
-    pub(super) fn lend(&mut self, loan: Loan, size: ByteSize, reply: Reply<ByteSize>) {
-        let lent = self.balloon.lend(loan, size);
-        tracing::debug!(pid = loan.pid, %size, %lent, "lent");
+    pub(super) fn lend(&mut self, loan: Loan, wanted: Wanted, reply: Reply<ByteSize>) {
+        let lent = self.balloon.lend(loan, wanted);
+        tracing::debug!(pid = loan.pid, ?wanted, %lent, "lent");
         // The share shrinks with the balloon: nothing is to be done.
         self.balloon.set_target(self.share());
         self.show();

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::balloon::Loan;
+use crate::balloon::{Loan, Wanted};
 use crate::gpu::{CallError, Memory};
 use crate::handover::{JobUse, Need, Pieces, Reply, View, Yielded};
 use crate::holder::plan::OnShort;
@@ -21,8 +21,8 @@ pub enum Order {
     GiveWay { need: Need, reply: Reply<Yielded> },
     /// The job has allocated what way was given to, or has given up.
     Settled(JobUse),
-    /// Lend at least `size`; answered with how much that is, zero for nothing.
-    Lend { loan: Loan, size: ByteSize, reply: Reply<ByteSize> },
+    /// Lend this; answered with how much that is, zero for nothing.
+    Lend { loan: Loan, wanted: Wanted, reply: Reply<ByteSize> },
     /// Tell how to come to the pieces of a loan, from number `from` on.
     Reach { loan: Loan, from: usize, reply: Reply<Pieces> },
     /// These pieces of a loan have been given back.

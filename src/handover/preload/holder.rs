@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering::{Relaxed, Release};
 use crate::driver::{OUT_OF_MEMORY, Status};
 use crate::lending;
 use crate::protocol::{
-    Answer, BEGINS, Config, HELLO, LEND, LOOK, MAGIC, MAX_GPUS, MAX_SLOTS, NEED, PATH, PATIENCE_SECONDS, PATIENT, Page,
+    Answer, BEGINS, Config, HELLO, LEND, LEND_ONE, LOOK, MAGIC, MAX_GPUS, MAX_SLOTS, NEED, PATH, PATIENCE_SECONDS, PATIENT, Page,
     Pieces, REACH, READY, RETURN, Request, Slot, Uuid, VIEW, VIEW_RAW, Welcome,
 };
 use crate::system::{self, Descriptors, Futex, Socket};
@@ -125,8 +125,17 @@ pub struct Loan {
 impl Loan {
     /// Borrows at least `size` bytes under a number that was given to no loan before.
     pub fn ask(gpu: Uuid, number: u64, size: u64) -> Option<Self> {
+        Self::ask_for(LEND, gpu, number, size)
+    }
+
+    /// Borrows one piece of exactly `size` bytes.
+    pub fn ask_for_one(gpu: Uuid, number: u64, size: u64) -> Option<Self> {
+        Self::ask_for(LEND_ONE, gpu, number, size)
+    }
+
+    fn ask_for(kind: u32, gpu: Uuid, number: u64, size: u64) -> Option<Self> {
         let socket = Socket::connect(&config().socket, PATIENCE_SECONDS)?;
-        let request = Request { size, loan: number, ..Request::new(LEND, gpu) };
+        let request = Request { size, loan: number, ..Request::new(kind, gpu) };
         let answer = ask(&socket, &request).filter(|answer| answer.yes != 0)?;
         Some(Self { socket, gpu, number, size: answer.balloon })
     }

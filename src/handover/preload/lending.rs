@@ -62,6 +62,25 @@ pub fn allocate(size: u64) -> Option<u64> {
     address
 }
 
+/// A handle of one piece of exactly `size` bytes on a GPU, and the number of its loan. Whoever lets go of the memory gives the
+/// loan back.
+pub fn piece(gpu: Uuid, size: u64) -> Option<(u64, u64)> {
+    let state = state().filter(|_| is_possible())?;
+    let number = state.table.lock().next_number();
+    let loan = Loan::ask_for_one(gpu, number, size)?;
+    let imported = || {
+        loan.ask_for_pieces(0)?;
+        driver::import(loan.pieces()?.1.first()?)
+    };
+    match imported() {
+        Some(handle) => Some((handle, number)),
+        None => {
+            loan.give_back_from(0);
+            None
+        }
+    }
+}
+
 /// Whether memory from there was borrowed.
 pub fn is_borrowed(address: u64) -> bool {
     around(address).is_some_and(|(first, _)| first == address)

@@ -101,8 +101,10 @@ pub const LEND: u32 = 5;
 pub const REACH: u32 = 6;
 /// Says that the process has let go of pieces of a loan: of as many as `size` says, from `place` on. Not answered.
 pub const RETURN: u32 = 7;
+/// As [`LEND`], for one piece of exactly `size` bytes.
+pub const LEND_ONE: u32 = 8;
 /// Asks for a look at NVML, which is answered once it is over.
-pub const LOOK: u32 = 8;
+pub const LOOK: u32 = 9;
 
 #[repr(C)]
 #[derive(Clone, Copy)]

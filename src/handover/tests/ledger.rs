@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 
-use crate::balloon::Loan;
+use crate::balloon::{Loan, Wanted};
 use crate::gpu::GpuUuid;
 use crate::handover::ledger::{Ledger, Reading};
 use crate::handover::page::Shared;
@@ -56,7 +56,7 @@ impl Lane for Recorder {
         self.follow(job);
     }
 
-    fn lend(&self, _loan: Loan, _size: ByteSize, _reply: Reply<ByteSize>) {}
+    fn lend(&self, _loan: Loan, _wanted: Wanted, _reply: Reply<ByteSize>) {}
 
     fn reach(&self, _loan: Loan, _from: usize, _reply: Reply<Pieces>) {}
 

@@ -116,6 +116,39 @@ fn what_pools_do_not_get_is_borrowed_and_freed_in_the_order_of_the_stream() {
 }
 
 #[test]
+fn a_chunk_of_the_right_size_is_lent_as_a_handle() {
+    let machine = Machine::with(|builder| builder.gpus(1).memory(8 * GB));
+    let mut job = probe(&machine, "--gpu 0 --reserve 6GB --chunk-size 64MB", "");
+    job.must("ctx 0");
+    let thief = thief(&machine, &job);
+    let take_all = |job: &mut Script| {
+        let mut count = 0;
+        while job.ask(&format!("create {count} 64")).starts_with("ok") {
+            job.must(&format!("reserve {} 64", 1000 + count));
+            job.must(&format!("map {} {count} 64", 1000 + count));
+            job.must(&format!("release {count}"));
+            count += 1;
+        }
+        count
+    };
+    let count = take_all(&mut job);
+    let stolen = machine.used_by(0, thief.pid()) + 6 * GB + CONTEXT - 8 * GB;
+    assert!(stolen <= 3 * CHUNK, "{stolen} bytes were stolen");
+    assert!(count * 64 * MB > 6 * GB - CONTEXT - stolen - 2 * 64 * MB, "{count} handles and {stolen} bytes stolen");
+    for number in 0..count {
+        job.must(&format!("unmap {} 64", 1000 + number));
+    }
+    machine.wait_for("some of the driver's own came back", |state| state.used(0) > 8 * GB - 2 * MB);
+    let before = machine.used_by(0, thief.pid());
+    assert!(take_all(&mut job) >= count - 4, "they are there again");
+    assert!(machine.used_by(0, thief.pid()) - before <= CHUNK);
+    assert!(
+        job.ask("create 0 60").starts_with("error 2"),
+        "no chunk is of this size, and others have all that is free"
+    );
+}
+
+#[test]
 fn what_is_borrowed_is_memory_like_any_other() {
     let machine = Machine::with(|builder| builder.gpus(2));
     let mut job = probe(&machine, "--gpu 0,1 --reserve 4GB --handover vmm", "");

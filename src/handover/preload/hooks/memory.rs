@@ -3,7 +3,7 @@
 use crate::driver::{self, OUT_OF_MEMORY, SUCCESS, Status};
 use crate::holder::{Need, Turn};
 use crate::hook::{Hook, NEWEST, hook};
-use crate::hooks::{A_LITTLE, current_gpu, insist};
+use crate::hooks::{A_LITTLE, current_gpu, insist, own_or_borrowed};
 use crate::lending;
 use crate::state::{allocated, freeing};
 use crate::table::Kind;
@@ -39,22 +39,6 @@ pub unsafe fn borrowed(place: *mut u64, size: u64) -> bool {
     let address = if size == 0 || place.is_null() { None } else { lending::allocate(footprint(size)) };
     // SAFETY: promised by the caller, and not null.
     address.map(|address| unsafe { *place = address }).is_some()
-}
-
-/// Has `own` ask the driver, or borrows where others are faster to take what is freed for it.
-pub fn own_or_borrowed(size: u64, borrow: impl FnOnce() -> bool, mut own: impl FnMut(Need) -> Status) -> Status {
-    if !lending::is_possible() {
-        return own(Need::Bytes(size));
-    }
-    let status = own(Need::BytesOrLoan(size));
-    if status != OUT_OF_MEMORY {
-        return status;
-    }
-    if borrow() {
-        lending::lost_a_race();
-        return SUCCESS;
-    }
-    own(Need::Bytes(size))
 }
 
 /// Calls the driver for what is needed and notes what came of it under the key that `key` reads.

@@ -10,9 +10,10 @@ mod views;
 
 use core::ffi::CStr;
 
-use crate::driver::{OUT_OF_MEMORY, Status};
+use crate::driver::{OUT_OF_MEMORY, SUCCESS, Status};
 use crate::holder::{Need, Turn};
 use crate::hook::Hook;
+use crate::lending;
 use crate::protocol::Uuid;
 use crate::resolve;
 use crate::state::{State, state};
@@ -78,6 +79,22 @@ fn insist_on(turn: &mut Turn, gpu: Uuid, need: Need, call: &mut dyn FnMut() -> S
     };
     let eager = || need.bytes().is_some() && !state.is_some_and(State::refusals_are_slow);
     turn.insist(gpu, need, eager, timed)
+}
+
+/// Has `own` ask the driver, or borrows where others are faster to take what is freed for it.
+fn own_or_borrowed(size: u64, borrow: impl FnOnce() -> bool, mut own: impl FnMut(Need) -> Status) -> Status {
+    if !lending::is_possible() {
+        return own(Need::Bytes(size));
+    }
+    let status = own(Need::BytesOrLoan(size));
+    if status != OUT_OF_MEMORY {
+        return status;
+    }
+    if borrow() {
+        lending::lost_a_race();
+        return SUCCESS;
+    }
+    own(Need::Bytes(size))
 }
 
 /// The GPU of the current context.

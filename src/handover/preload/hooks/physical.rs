@@ -2,9 +2,10 @@
 //! undone, in either order, so both are counted.
 
 use crate::driver::{self, SUCCESS, Status};
-use crate::holder::{Need, Turn};
+use crate::holder::{self, Turn};
 use crate::hook::{Hook, NEWEST, hook};
-use crate::hooks::{A_LITTLE, current_gpu, insist};
+use crate::hooks::{A_LITTLE, current_gpu, insist, own_or_borrowed};
+use crate::lending;
 use crate::state::{State, state};
 use crate::table::{Entry, Kind, Table};
 
@@ -13,13 +14,26 @@ pub const HOOKS: &[&Hook] = &[&CREATE, &RELEASE, &RETAIN, &MAP, &UNMAP];
 /// The granularity of mappings.
 const PAGE: u64 = 2 << 20;
 
-/// `CUmemAllocationProp`, as far as it is of interest.
+/// `CUmemAllocationProp`.
 #[repr(C)]
 struct Properties {
     kind: u32,
     handle_types: u32,
     location: u32,
     id: i32,
+    windows: usize,
+    /// Compression, GPUDirect RDMA and the like.
+    flags: [u8; 8],
+}
+
+impl Properties {
+    /// Whether the balloon's memory is of this kind.
+    fn are_common(&self) -> bool {
+        const PINNED: u32 = 1;
+        const BY_DESCRIPTOR: u32 = 1;
+        const DEVICE: u32 = 1;
+        self.kind == PINNED && self.handle_types | BY_DESCRIPTOR == BY_DESCRIPTOR && self.location == DEVICE && self.flags == [0; 8]
+    }
 }
 
 /// The device on which memory is to be. Not the current one: the thread may have no context.
@@ -41,42 +55,86 @@ hook! {
     CREATE = c"cuMemCreate", c"cuMemCreate", (10020, NEWEST), false;
     fn cuMemCreate(handle: *mut u64, size: usize, properties: *const Properties, flags: u64) |real| {
         // SAFETY: the caller's properties, for which the caller vouches to the driver.
-        let device = unsafe { device(properties) };
-        let mut turn = Turn::default();
+        let (device, is_common) = unsafe { (device(properties), properties.as_ref().is_some_and(Properties::are_common)) };
         let gpu = || driver::uuid(device?);
-        let status = insist(&mut turn, gpu, Need::Bytes(size as u64), || real(handle, size, properties, flags));
-        if status == SUCCESS
-            && let (Some(state), Some(device)) = (state(), device)
-            && let Some(gpu) = state.gpu(device)
-        {
-            // SAFETY: where the driver succeeded it has written the handle.
-            created(state, unsafe { *handle }, size as u64, gpu);
+        let borrow = || {
+            let piece = || lending::piece(gpu()?, size as u64);
+            let Some((borrowed, loan)) = (if is_common && flags == 0 && !handle.is_null() { piece() } else { None }) else {
+                return false;
+            };
+            // SAFETY: the caller's place for the handle, for which the caller vouches to the driver.
+            unsafe { *handle = borrowed };
+            created(device, borrowed, size as u64, loan);
+            true
+        };
+        if lending::comes_first() && borrow() {
+            return SUCCESS;
         }
-        status
+        own_or_borrowed(size as u64, borrow, |need| {
+            let mut turn = Turn::default();
+            let status = insist(&mut turn, gpu, need, || real(handle, size, properties, flags));
+            if status == SUCCESS {
+                // SAFETY: where the driver succeeded it has written the handle.
+                created(device, unsafe { *handle }, size as u64, OWN);
+            }
+            status
+        })
     }
 }
+
+/// Not a loan's number.
+const OWN: u64 = 0;
 
 /// Handles are reused as soon as they are released, while the memory behind them may live on. So the memory is known by a
 /// number of ours, to which handles and mappings lead.
-fn created(state: &State, handle: u64, size: u64, gpu: u8) {
-    let mut table = state.table.lock();
-    let number = table.next_number();
-    let physical = Entry { key: number, size, owner: 0, kind: Kind::Physical, gpu, handles: 1, mappings: 0 };
-    let handle = Entry { key: handle, size, owner: number, kind: Kind::Handle, gpu, handles: 1, mappings: 0 };
-    if table.insert(physical) && table.insert(handle) {
+fn created(device: Option<i32>, handle: u64, size: u64, loan: u64) {
+    let noted = || {
+        let state = state()?;
+        let gpu = state.gpu(device?)?;
+        let mut table = state.table.lock();
+        let number = table.next_number();
+        let physical = Entry { key: number, size, owner: loan, kind: Kind::Physical, gpu, handles: 1, mappings: 0 };
+        let handle = Entry { key: handle, size, owner: number, kind: Kind::Handle, gpu, handles: 1, mappings: 0 };
+        let is_noted = table.insert(physical) && table.insert(handle);
         drop(table);
-        state.count(gpu, size.cast_signed());
+        if is_noted && loan == OWN {
+            state.count(gpu, size.cast_signed());
+        }
+        Some(())
+    };
+    noted();
+}
+
+/// Memory that nothing refers to any more.
+#[derive(Clone, Copy)]
+struct Freed {
+    gpu: u8,
+    size: u64,
+    loan: u64,
+}
+
+impl Freed {
+    /// Tells the holder, which counts by itself what it has lent.
+    fn tell(self, state: &State) {
+        match self.loan {
+            OWN => state.count(self.gpu, -self.size.cast_signed()),
+            loan => {
+                if let Some(gpu) = state.uuid(self.gpu) {
+                    holder::give_back(gpu, loan, 0, 1);
+                }
+            }
+        }
     }
 }
 
-/// What a change of the references to memory number `number` frees: GPU and bytes, if it was the last one.
-fn freed(table: &mut Table, number: u64, change: impl FnOnce(&mut Entry)) -> Option<(u8, u64)> {
+/// What a change of the references to memory number `number` frees, if it was the last one.
+fn freed(table: &mut Table, number: u64, change: impl FnOnce(&mut Entry)) -> Option<Freed> {
     let physical = table.get(Kind::Physical, number)?;
     change(physical);
     if physical.handles > 0 || physical.mappings > 0 {
         return None;
     }
-    table.remove(Kind::Physical, number).map(|entry| (entry.gpu, entry.size))
+    table.remove(Kind::Physical, number).map(|entry| Freed { gpu: entry.gpu, size: entry.size, loan: entry.owner })
 }
 
 hook! {
@@ -96,7 +154,7 @@ hook! {
 /// A release that the driver has yet to agree to.
 struct Noted {
     handle: Entry,
-    freed: Option<(u8, u64)>,
+    freed: Option<Freed>,
 }
 
 fn release(state: &State, handle: u64) -> Option<Noted> {
@@ -112,16 +170,16 @@ fn release(state: &State, handle: u64) -> Option<Noted> {
 
 fn settle(state: &State, handle: u64, noted: Noted, status: Status) {
     if status == SUCCESS {
-        if let Some((gpu, size)) = noted.freed {
-            state.count(gpu, -size.cast_signed());
+        if let Some(freed) = noted.freed {
+            freed.tell(state);
         }
         return;
     }
     let Noted { handle: Entry { owner: number, size, gpu, handles, .. }, freed } = noted;
     let mut table = state.table.lock();
     match freed {
-        Some(_) => {
-            table.insert(Entry { key: number, size, owner: 0, kind: Kind::Physical, gpu, handles: 1, mappings: 0 });
+        Some(Freed { loan, .. }) => {
+            table.insert(Entry { key: number, size, owner: loan, kind: Kind::Physical, gpu, handles: 1, mappings: 0 });
         }
         None => {
             if let Some(physical) = table.get(Kind::Physical, number) {
@@ -215,8 +273,8 @@ fn unmapped(state: &State, address: u64, size: u64) {
         at += mapping.size.max(1);
         let freed = freed(&mut table, mapping.owner, |physical| physical.mappings -= 1);
         drop(table);
-        if let Some((gpu, size)) = freed {
-            state.count(gpu, -size.cast_signed());
+        if let Some(freed) = freed {
+            freed.tell(state);
         }
     }
 }

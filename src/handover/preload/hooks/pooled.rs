@@ -3,8 +3,8 @@
 use crate::driver::{self, SUCCESS, Status, Stream};
 use crate::holder::Turn;
 use crate::hook::{Hook, NEWEST, hook};
-use crate::hooks::memory::{borrowed, own_or_borrowed};
-use crate::hooks::{A_LITTLE, current_gpu, insist};
+use crate::hooks::memory::borrowed;
+use crate::hooks::{A_LITTLE, current_gpu, insist, own_or_borrowed};
 use crate::lending;
 use crate::state::{allocated, freeing, state};
 use crate::table::Kind;
