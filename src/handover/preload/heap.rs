@@ -121,13 +121,14 @@ impl Heap {
         self.ranges.items().iter().find(|range| range.state == State::Used(context)).copied()
     }
 
-    /// What was allocated at this address is spare.
-    pub fn free(&mut self, address: u64) {
-        if let (Some(range), Some(at), true) =
-            (self.used(address), self.at(address), self.ranges.reserve(MOST_NEW_RANGES))
-        {
+    /// What was allocated at this address is spare. Says whether there was something, and memory to note that.
+    pub fn free(&mut self, address: u64) -> bool {
+        let Some((range, at)) = self.used(address).zip(self.at(address)) else { return false };
+        let has_room = self.ranges.reserve(MOST_NEW_RANGES);
+        if has_room {
             self.set(at, range.address, range.size, State::Spare);
         }
+        has_room
     }
 
     /// Takes a piece out of which nothing is allocated; there is a hole in its place.

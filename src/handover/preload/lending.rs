@@ -110,13 +110,12 @@ pub fn context_gone(state: &State, context: u64) {
     if !state.has_borrowed.load(Acquire) {
         return;
     }
-    while with_heap_of(state, |heap, gpu| {
-        heap.free(heap.used_in(context)?.address);
+    let mut end = |heap: &mut Heap, gpu| {
+        let is_free = heap.free(heap.used_in(context)?.address);
         give_back_idle(heap, gpu);
-        Some(())
-    })
-    .is_some()
-    {}
+        is_free.then_some(())
+    };
+    while with_heap_of(state, &mut end).is_some() {}
 }
 
 /// The allocation around an address: where it begins, and its size.
