@@ -22,7 +22,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, WaitId, WaitIdOptions, getpid};
 
-use crate::signals::{Reach, Received, Signals, group};
+use crate::signals::{self, Reach, Received, SignalSet, Signals, group};
 pub use descriptors::Inherited;
 pub use ended::Ended;
 pub use family::{Kin, Mark};
@@ -74,6 +74,9 @@ impl Job {
         if !matches!(self.ended(), Ok(None)) {
             return false;
         }
+        let stays_stopped = received.reach == Reach::Us
+            && SignalSet::stops().contains(received.signal)
+            && signals::is_stopped(self.id());
         let passed = match received.reach {
             Reach::Group if self.has_left() => self.signal_group(received.signal),
             _ => self.pass_on(received).map(drop),
@@ -81,6 +84,11 @@ impl Job {
         if let Err(error) = passed {
             // CMD may have become another user.
             tracing::warn!(signal = received.signal, %error, "signal not passed on");
+        }
+        if stays_stopped {
+            // It has taken back a SIGCONT before we could pass that on: CMD has not gone on, and tells of no other stop.
+            let _ = self.stopped();
+            signals.stop_with(self.raw_id(), received.signal);
         }
         true
     }

@@ -54,6 +54,10 @@ impl Told {
         (self.signal, self.code, self.pid) == (received.signal, received.code, received.pid)
     }
 
+    fn is_ours(&self) -> bool {
+        self.code <= 0 && self.pid == std::process::id()
+    }
+
     fn parse(bytes: &[u8]) -> Self {
         let word = |at: usize| u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         Self { signal: word(0).cast_signed(), code: word(4).cast_signed(), pid: word(8) }
@@ -101,7 +105,8 @@ impl Witness {
         let mut answer = [0; 1 + MOST * Told::SIZE];
         let length = self.receive(&mut answer)?;
         match answer.get(1..length) {
-            Some(told) => Ok(told.chunks_exact(Told::SIZE).map(Told::parse).collect()),
+            // Our own SIGCONT, sent to wake it, is nobody's: it must not seem to take back a stop signal of ours.
+            Some(told) => Ok(told.chunks_exact(Told::SIZE).map(Told::parse).filter(|told| !told.is_ours()).collect()),
             None => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }

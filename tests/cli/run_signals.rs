@@ -182,6 +182,49 @@ fn what_stops_the_command_stops_the_wrapper() {
 }
 
 #[test]
+fn a_stop_that_takes_back_a_continuation_stops_both() {
+    let machine = Machine::new();
+    for to in EVERYBODY {
+        let mut wrapped = Wrapped::start(&machine, &["die"]);
+        wrapped.send(libc::SIGTSTP, to);
+        // Some of the many come between the wrapper's going on and its reading why.
+        for delay in 0..100 {
+            assert_eq!(wrapped.stopped(), Some(libc::SIGTSTP), "{to:?}");
+            wrapped.send(libc::SIGCONT, to);
+            let at = Instant::now() + Duration::from_micros(2) * delay;
+            while Instant::now() < at {
+                std::hint::spin_loop();
+            }
+            wrapped.send(libc::SIGTSTP, to);
+        }
+        assert_eq!(wrapped.stopped(), Some(libc::SIGTSTP), "{to:?}");
+        wrapped.send(libc::SIGCONT, to);
+        wrapped.goes_on();
+        wrapped.send(libc::SIGUSR1, To::Wrapper);
+        assert_eq!(wrapped.0.wait().status.signal(), Some(libc::SIGUSR1));
+    }
+}
+
+/// The wrapper wakes its witness by a SIGCONT, which the witness then has got as well.
+#[test]
+fn a_witness_that_has_to_be_woken_takes_no_stop_back() {
+    let machine = Machine::new();
+    let wrapped = Wrapped::start(&machine, &["die"]);
+    let children = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let stat = std::fs::read_to_string(entry.ok()?.path().join("stat")).ok()?;
+        let (pid, rest) = stat.split_once(" (signal-witness) ")?;
+        let parent: u32 = rest.split(' ').nth(1)?.parse().ok()?;
+        (parent == wrapped.0.pid()).then(|| pid.parse::<i32>().ok())?
+    });
+    for witness in children {
+        // SAFETY: takes two numbers.
+        assert_eq!(unsafe { libc::kill(witness, libc::SIGSTOP) }, 0);
+    }
+    wrapped.send(libc::SIGTSTP, To::Wrapper);
+    assert_eq!(wrapped.stopped(), Some(libc::SIGTSTP));
+}
+
+#[test]
 fn who_continues_or_kills_the_command_alone_wakes_the_wrapper() {
     let machine = Machine::new();
     let shell = "echo $$; kill -TSTP $$; exit 3";
