@@ -239,7 +239,7 @@ _gpu__balloon() {
             return 0
             ;;
         gpu__balloon__subcmd__hold)
-            opts="-g -r -t -w -n -d -v -q -h --gpu --reserve --chunk-size --timeout --wait --greedy --name --reason --best-effort --contextless --ready-fd --json --if-absent --detach --until-exit --verbose --quiet --help"
+            opts="-g -r -t -w -n -d -v -q -h --gpu --reserve --chunk-size --timeout --wait --greedy --name --if-absent --reason --detach --until-exit --best-effort --contextless --ready-fd --json --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -293,11 +293,11 @@ _gpu__balloon() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --ready-fd)
+                --until-exit)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --until-exit)
+                --ready-fd)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -357,7 +357,7 @@ _gpu__balloon() {
             return 0
             ;;
         gpu__balloon__subcmd__run)
-            opts="-g -r -t -w -n -v -q -h --gpu --reserve --chunk-size --timeout --wait --greedy --name --reason --best-effort --contextless --ready-fd --json --handover --view --keep-visible --summary --verbose --quiet --help"
+            opts="-g -r -t -w -n -d -v -q -h --gpu --reserve --chunk-size --timeout --wait --greedy --name --if-absent --reason --detach --until-exit --best-effort --contextless --ready-fd --json --handover --view --keep-visible --summary --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -411,12 +411,16 @@ _gpu__balloon() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --until-exit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --ready-fd)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --handover)
-                    COMPREPLY=($(compgen -W "auto preload nvml off" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "auto preload nvml vmm off" -- "${cur}"))
                     return 0
                     ;;
                 --view)

@@ -43,14 +43,14 @@ complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -s t -l ti
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -s w -l wait -d 'Wait until the whole request fits, at most this long' -r
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -s n -l name -d 'Name the balloon; without it, its name is the pid' -r
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -l reason -d 'Say what the memory is for; `status` shows it' -r
+complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -l until-exit -d 'End the reservation when the process PID ends' -r
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -l ready-fd -d 'Write the ready line to file descriptor N too' -r
-complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -l until-exit -d 'End when the process PID ends' -r
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -l greedy -d 'Take what is free now and grow to the whole request'
+complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -l if-absent -d 'Do nothing, and succeed, when --name already holds'
+complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -s d -l detach -d 'Return once it is held; go on in the background'
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -l best-effort -d 'Keep what fits instead of all or nothing'
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -l contextless -d 'Hold without a CUDA context, at no overhead'
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -l json -d 'Print results as JSON'
-complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -l if-absent -d 'Do nothing, and succeed, when --name already holds'
-complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -s d -l detach -d 'Return once it is held; hold it in the background'
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -s v -l verbose -d 'Say more; twice for details'
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -s q -l quiet -d 'Say nothing but errors'
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -61,16 +61,20 @@ complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -s t -l tim
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -s w -l wait -d 'Wait until the whole request fits, at most this long' -r
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -s n -l name -d 'Name the balloon; without it, its name is the pid' -r
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -l reason -d 'Say what the memory is for; `status` shows it' -r
+complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -l until-exit -d 'End the reservation when the process PID ends' -r
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -l ready-fd -d 'Write the ready line to file descriptor N too' -r
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -l handover -d 'How the memory passes to the command' -r -f -a "auto\t'By a library preloaded into the command, and by NVML where that cannot go'
 preload\t'By the preloaded library alone'
 nvml\t'By NVML\'s account of the command\'s processes alone; slower, coarser'
+vmm\t'As auto, but the command borrows the balloon\'s own memory before it asks the driver, not only when others are faster'
 off\t'Not at all: the balloon keeps its size beside the command'"
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -l view -d 'What the command is shown as free and total memory' -r -f -a "shared\t'What is free on the GPU and in its balloon, of the GPU\'s total'
 capped\t'The reservation as the total'
 raw\t'What the driver says'"
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -l summary -d 'At the end, report the command\'s peak and the right --reserve' -r -F
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -l greedy -d 'Take what is free now and grow to the whole request'
+complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -l if-absent -d 'Do nothing, and succeed, when --name already holds'
+complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -s d -l detach -d 'Return once it is held; go on in the background'
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -l best-effort -d 'Keep what fits instead of all or nothing'
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -l contextless -d 'Hold without a CUDA context, at no overhead'
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -l json -d 'Print results as JSON'

@@ -2,10 +2,17 @@
 //!
 //! Pure over a [`Space`], so that the policy is tested without a driver. Knows nothing of threads, jobs or other GPUs.
 
+mod loans;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 
 use crate::gpu::{CallError, GRANULARITY, Memory};
 use crate::units::ByteSize;
+pub use loans::Loan;
+use loans::Loans;
 
 /// Where chunks come from.
 pub trait Space {
@@ -19,6 +26,11 @@ pub trait Space {
 pub trait Chunk {
     fn size(&self) -> ByteSize;
     fn release(self) -> Result<(), CallError>;
+
+    /// A descriptor by which another process can map the memory; `None` where memory of this kind has none.
+    fn export(&self) -> Option<Result<OwnedFd, CallError>> {
+        None
+    }
 }
 
 /// What one step of an inflation did.
@@ -52,6 +64,8 @@ fn whole(size: ByteSize) -> ByteSize {
 pub struct Balloon<S: Space> {
     /// By size, so that the best fit is found at once. No list is empty.
     chunks: BTreeMap<ByteSize, Vec<S::Chunk>>,
+    loans: Loans<S::Chunk>,
+    /// What is not lent.
     allocated: ByteSize,
     /// What the driver did not free when told to. Only the end of the process gives it back.
     stuck: ByteSize,
@@ -68,6 +82,7 @@ impl<S: Space> Balloon<S> {
     pub fn new(space: S) -> Self {
         Self {
             chunks: BTreeMap::new(),
+            loans: Loans::default(),
             allocated: ByteSize::ZERO,
             stuck: ByteSize::ZERO,
             count: 0,
@@ -266,17 +281,19 @@ impl<S: Space> Balloon<S> {
 
     /// Frees one chunk of exactly `size`. A chunk that the driver does not free is no longer counted: it is lost either way.
     fn free_one(&mut self, size: ByteSize) -> Result<(), CallError> {
-        let Some(chunks) = self.chunks.get_mut(&size) else { return Ok(()) };
+        let Some(chunk) = self.take_out(size) else { return Ok(()) };
+        chunk.release().inspect_err(|_| self.stuck = self.stuck.saturating_add(size))
+    }
+
+    /// The opposite of [`Self::keep`], for a chunk of exactly `size`.
+    fn take_out(&mut self, size: ByteSize) -> Option<S::Chunk> {
+        let chunks = self.chunks.get_mut(&size)?;
         let chunk = chunks.pop();
         if chunks.is_empty() {
             self.chunks.remove(&size);
         }
-        let Some(chunk) = chunk else { return Ok(()) };
         self.allocated = self.allocated.saturating_sub(size);
         self.count -= 1;
-        chunk.release().inspect_err(|_| self.stuck = self.stuck.saturating_add(size))
+        chunk
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -7,6 +7,7 @@ mod generated;
 mod manual;
 #[cfg(test)]
 mod shells;
+mod time;
 mod usage;
 
 use std::ffi::OsString;
@@ -18,6 +19,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::units::{ByteSize, ReserveSpec, ResizeSpec};
 pub use command::completions;
+pub use time::Patience;
+use time::{duration, patience, pause};
 pub use usage::parse;
 
 /// Reserve GPU memory on shared NVIDIA machines, hold it at no cost, and hand it to the job it is for.
@@ -121,14 +124,14 @@ pub struct Reservation {
 
     /// End the reservation after TIME, such as 90s or 2h30m
     ///
-    /// A number alone is in seconds. A command under `run` goes on without its reservation.
+    /// A number alone is in seconds, and 0 is no timeout. A command under `run` goes on without its reservation.
     #[arg(short, long, value_name = "TIME", env = "GPU_BALLOON_TIMEOUT", value_parser = duration)]
     pub timeout: Option<Duration>,
 
     /// Wait until the whole request fits, at most this long
     ///
     /// Then takes it at once. The waiting holders of one user queue for each GPU, first come, first served. Without TIME
-    /// the wait has no end.
+    /// the wait has no end; with 0 there is none.
     #[arg(short, long, value_name = "TIME", env = "GPU_BALLOON_WAIT", num_args = 0..=1, require_equals = true,
           default_missing_value = "forever", value_parser = patience)]
     pub wait: Option<Patience>,
@@ -144,9 +147,30 @@ pub struct Reservation {
     #[arg(short, long, env = "GPU_BALLOON_NAME")]
     pub name: Option<String>,
 
+    /// Do nothing, and succeed, when --name already holds
+    ///
+    /// A command under `run` is not started then.
+    #[arg(long, requires = "name")]
+    pub if_absent: bool,
+
     /// Say what the memory is for; `status` shows it
     #[arg(long, value_name = "TEXT", env = "GPU_BALLOON_REASON")]
     pub reason: Option<String>,
+
+    /// Return once it is held; go on in the background
+    ///
+    /// Errors and exit codes are those of the foreground. The holder outlives the shell and keeps no terminal or pipe open;
+    /// what it has to say later goes to a log, which `status` names. A command under `run` has started by then, and its
+    /// exit code is no longer told. It reads nothing, and what it prints goes to the log, or to the files to which standard
+    /// output and standard error were redirected.
+    #[arg(short, long)]
+    pub detach: bool,
+
+    /// End the reservation when the process PID ends
+    ///
+    /// A command under `run` goes on without its reservation.
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    pub until_exit: Option<i32>,
 
     /// Keep what fits instead of all or nothing
     #[arg(long, env = "GPU_BALLOON_BEST_EFFORT", value_parser = FalseyValueParser::new())]
@@ -173,21 +197,6 @@ pub struct Reservation {
 pub struct Hold {
     #[command(flatten)]
     pub reservation: Reservation,
-
-    /// Do nothing, and succeed, when --name already holds
-    #[arg(long, requires = "name")]
-    pub if_absent: bool,
-
-    /// Return once it is held; hold it in the background
-    ///
-    /// Errors and exit codes are those of a `hold` in the foreground. The holder outlives the shell and keeps no terminal
-    /// or pipe open; what it has to say later goes to a log, which `status` names.
-    #[arg(short, long)]
-    pub detach: bool,
-
-    /// End when the process PID ends
-    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
-    pub until_exit: Option<i32>,
 }
 
 #[derive(Debug, Args)]
@@ -211,7 +220,8 @@ pub struct Run {
     /// At the end, report the command's peak and the right --reserve
     ///
     /// For each GPU: the peak, the bytes handed over, how often the driver ran out of memory and was asked again, and the
-    /// --reserve that would have been enough. Goes to FILE, else to standard error; as JSON with --json.
+    /// --reserve that would have been enough. A context of which NVML does not tell the size counts at a typical one, and
+    /// the peak is then said to be estimated. Goes to FILE, else to standard error; as JSON with --json.
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, value_hint = ValueHint::FilePath)]
     pub summary: Option<Option<PathBuf>>,
 
@@ -230,6 +240,8 @@ pub enum HandoverMode {
     Preload,
     /// By NVML's account of the command's processes alone; slower, coarser
     Nvml,
+    /// As auto, but the command borrows the balloon's own memory before it asks the driver, not only when others are faster
+    Vmm,
     /// Not at all: the balloon keeps its size beside the command
     Off,
 }
@@ -260,7 +272,7 @@ pub struct Status {
 
     /// Show it again and again, every two seconds or TIME
     #[arg(short, long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "2s",
-          value_parser = duration)]
+          value_parser = pause)]
     pub watch: Option<Duration>,
 }
 
@@ -315,29 +327,4 @@ pub struct Doctor {
 pub struct Completions {
     /// The shell to complete for
     pub shell: clap_complete::Shell,
-}
-
-/// How long a holder waits for its memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Patience {
-    Forever,
-    For(Duration),
-}
-
-fn patience(text: &str) -> Result<Patience, String> {
-    if text == "forever" { Ok(Patience::Forever) } else { duration(text).map(Patience::For) }
-}
-
-/// Reads `2h30m` and the like, and bare seconds as timeout(1) does.
-fn duration(text: &str) -> Result<Duration, String> {
-    let parsed = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        humantime::parse_duration(&format!("{text}s"))
-    } else {
-        humantime::parse_duration(text)
-    };
-    match parsed {
-        Ok(time) if time.is_zero() => Err("a time must be longer than zero, such as 90s or 2h30m".to_owned()),
-        Ok(time) => Ok(time),
-        Err(error) => Err(format!("{error}; write a time such as 90s or 2h30m")),
-    }
 }

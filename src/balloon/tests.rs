@@ -192,3 +192,63 @@ proptest! {
         prop_assert_eq!(gpu.free.get(), 120 * MB);
     }
 }
+
+#[test]
+fn a_loan_is_made_of_chunks_that_fit_and_comes_home_piece_by_piece() {
+    let gpu = Gpu { free: Rc::new(Cell::new(1000 * MB)), ..Gpu::default() };
+    let mut balloon = Balloon::new(gpu.clone());
+    for (size, count) in [(100, 2), (20, 3), (2, 5)] {
+        for _ in 0..count {
+            assert!(balloon.take_back(mb(size)).is_ok());
+        }
+    }
+    let loan = |number| Loan { pid: 7, number };
+    let sizes = |balloon: &Balloon<Gpu>, number, from| {
+        balloon.borrowed(loan(number), from).map(|chunk| chunk.size().mb()).collect::<Vec<_>>()
+    };
+    assert_eq!(balloon.lend(loan(1), mb(126)), mb(126));
+    assert_eq!(sizes(&balloon, 1, 0), [100, 20, 2, 2, 2]);
+    assert_eq!(sizes(&balloon, 1, 3), [2, 2]);
+    assert_eq!((balloon.allocated(), balloon.lent(), balloon.most_lent()), (mb(144), mb(126), mb(126)));
+    assert_eq!(balloon.lend(loan(1), mb(2)), ByteSize::ZERO, "the number is taken");
+    // Only two small ones are left.
+    assert_eq!(balloon.lend(loan(2), mb(46)), mb(144));
+    assert_eq!(sizes(&balloon, 2, 0), [20, 20, 2, 2, 100]);
+    assert_eq!(balloon.lend(loan(3), mb(5)), ByteSize::ZERO, "more than there is");
+    balloon.take_home(loan(1), 0..1);
+    balloon.take_home(loan(1), 0..1);
+    assert_eq!((balloon.allocated(), balloon.lent(), balloon.most_lent()), (mb(100), mb(170), mb(270)));
+    assert_eq!(sizes(&balloon, 1, 0), [20, 2, 2, 2]);
+    assert_eq!(balloon.lend(Loan { pid: 8, number: 1 }, mb(2)), mb(100));
+    balloon.take_home_all_of(7);
+    assert_eq!((balloon.allocated(), balloon.lent(), balloon.count()), (mb(170), mb(100), 9));
+    assert_eq!(gpu.free.get(), 730 * MB, "nothing was freed or allocated on the way");
+}
+
+proptest! {
+    #[test]
+    fn loans_neither_make_nor_lose_memory(steps in proptest::collection::vec((0..6_u64, 1..200_u64, 0..4_usize), 1..60)) {
+        let gpu = Gpu { free: Rc::new(Cell::new(2000 * MB)), ..Gpu::default() };
+        let mut balloon = Balloon::new(gpu.clone());
+        for size in [200, 100, 100, 50, 20, 20, 20, 2, 2, 2, 2, 2, 2, 2] {
+            prop_assert!(balloon.take_back(mb(size)).is_ok());
+        }
+        let (total, free) = (balloon.allocated(), gpu.free.get());
+        for (number, size, place) in steps {
+            let loan = Loan { pid: (number % 2) as u32, number };
+            if balloon.borrowed(loan, 0).next().is_none() {
+                let lent = balloon.lend(loan, mb(size));
+                prop_assert!(lent.is_zero() || lent >= mb(size));
+                let pieces: u64 = balloon.borrowed(loan, 0).map(|chunk| chunk.size().mb()).sum();
+                prop_assert_eq!(pieces, lent.mb());
+            } else {
+                balloon.take_home(loan, place..place + 2);
+            }
+            prop_assert_eq!(balloon.allocated().saturating_add(balloon.lent()), total);
+            prop_assert_eq!(gpu.free.get(), free);
+        }
+        balloon.take_home_all_of(0);
+        balloon.take_home_all_of(1);
+        prop_assert_eq!((balloon.allocated(), balloon.count()), (total, 14));
+    }
+}

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub struct Announcement {
     json: bool,
     ready_fd: Option<File>,
-    /// `run` leaves standard output to the command.
+    /// `run` leaves standard output to the command, and a detached holder tells its caller last.
     on_stdout: bool,
 }
 
@@ -38,7 +38,7 @@ struct Ready<'a> {
 }
 
 impl Announcement {
-    /// For `hold`, which announces on standard output as well.
+    /// For a `hold` in the foreground, which announces on standard output as well.
     ///
     /// # Errors
     /// `--ready-fd` names a descriptor that the caller did not hand over.
@@ -52,7 +52,7 @@ impl Announcement {
         Ok(Self { json: options.json, ready_fd: ready_fd.transpose()?, on_stdout: true })
     }
 
-    /// For `run`, whose standard output is the command's.
+    /// For a holder whose standard output is not for this.
     ///
     /// # Errors
     /// As [`Self::prepare`].
@@ -60,8 +60,8 @@ impl Announcement {
         Ok(Self { on_stdout: false, ..Self::prepare(options, inherited)? })
     }
 
-    /// Announces. A listener that has gone away, or a full disk, does not harm the balloon.
-    pub fn ready(mut self, holder: &Holder, gpus: &[Visible]) {
+    /// Announces, and returns the ready line. A listener that has gone away, or a full disk, does not harm the balloon.
+    pub fn ready(mut self, holder: &Holder, gpus: &[Visible]) -> String {
         let line = self.line(holder, gpus);
         if self.on_stdout {
             told(io::stdout().lock().write_all(line.as_bytes()).and_then(|()| io::stdout().flush()), "standard output");
@@ -73,6 +73,7 @@ impl Announcement {
             // The variable outlives its socket in many a container.
             tracing::info!(%error, "readiness not announced on NOTIFY_SOCKET");
         }
+        line
     }
 
     fn line(&self, holder: &Holder, gpus: &[Visible]) -> String {

@@ -1,17 +1,21 @@
-//! `hold --detach`: the holder goes on in a session of its own once the caller knows how the inflation went.
+//! `--detach`: the holder goes on in a session of its own once the caller knows how the inflation went.
 //!
-//! The holder is a fresh process from the start, never a fork of one that has called CUDA. Until everything is held it
-//! keeps the caller's streams, so that errors and the ready line are the foreground's; then it lets go of them.
+//! The holder is a fresh process from the start, never a fork of one that has called CUDA. Until everything is held, and a
+//! command has started, it keeps the caller's streams, so that errors and the ready line are the foreground's; then it lets
+//! go of them.
 
+use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::io::{self, IsTerminal, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::FileType;
 use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal, setsid};
 
 use crate::commands::failure::Failure;
@@ -21,8 +25,17 @@ use crate::exit::Exit;
 use crate::job::Inherited;
 use crate::signals::{Purpose, Signals};
 
-/// Tells the holder the process that started it.
-const CALLER: &str = "GPU_BALLOON_DETACHED_FROM";
+/// Tells the holder the process that started it and, after a colon, the descriptor for the output of its command, where that
+/// is not the log.
+pub const CALLER: &str = "GPU_BALLOON_DETACHED_FROM";
+
+/// Whose the standard output is that the caller was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    Holders,
+    /// Where somebody may read it later.
+    Commands,
+}
 
 /// Whether this process is the detached holder.
 ///
@@ -31,10 +44,10 @@ const CALLER: &str = "GPU_BALLOON_DETACHED_FROM";
 pub fn is_child() -> Result<bool, Failure> {
     let Some(caller) = std::env::var_os(CALLER) else { return Ok(false) };
     let parent = getppid().map(|parent| parent.as_raw_pid().to_string());
-    if parent.is_some_and(|parent| *caller == *parent) {
+    if parent.as_deref() == caller.to_string_lossy().split(':').next() {
         return Ok(true);
     }
-    let error = anyhow::anyhow!("{CALLER} is set, but `hold --detach` did not start this process");
+    let error = anyhow::anyhow!("{CALLER} is set, but `--detach` did not start this process");
     Err(Failure::usage(error).hint(format!("unset {CALLER}: gpu-balloon sets it for itself")))
 }
 
@@ -42,14 +55,22 @@ pub fn is_child() -> Result<bool, Failure> {
 ///
 /// # Errors
 /// The program cannot start itself again.
-pub fn start() -> Result<ExitCode, Failure> {
+pub fn start(output: Output) -> Result<ExitCode, Failure> {
     let failed = |error: io::Error| Failure::new(Exit::Failed, error).context("cannot start the detached holder");
+    let kept = (output == Output::Commands && is_lasting(io::stdout()))
+        .then(|| rustix::io::dup(io::stdout()))
+        .transpose()
+        .map_err(|error| failed(error.into()))?;
+    let mut caller = std::process::id().to_string();
+    if let Some(kept) = &kept {
+        let _ = write!(caller, ":{}", kept.as_raw_fd());
+    }
     let mut words = std::env::args_os();
     let mut holder = Command::new("/proc/self/exe")
         // What `status` and `ps` show is what was typed.
         .arg0(words.next().unwrap_or_else(|| "gpu-balloon".into()))
         .args(words)
-        .env(CALLER, std::process::id().to_string())
+        .env(CALLER, caller)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
@@ -60,7 +81,9 @@ pub fn start() -> Result<ExitCode, Failure> {
     if ready.is_empty() {
         return Ok(exit_like(holder.wait().map_err(failed)?));
     }
-    let _ = io::stdout().write_all(&ready);
+    if kept.is_none() {
+        let _ = io::stdout().write_all(&ready);
+    }
     Ok(Exit::Done.into())
 }
 
@@ -100,10 +123,24 @@ fn exit_like(status: ExitStatus) -> ExitCode {
     code.and_then(|code| u8::try_from(code).ok()).map_or(Exit::Failed.into(), ExitCode::from)
 }
 
+/// Whether a stream leads to something that stays when the caller, its terminal and its pipes are gone.
+fn is_lasting(stream: impl AsFd + IsTerminal) -> bool {
+    let Ok(status) = rustix::fs::fstat(&stream) else { return false };
+    match FileType::from_raw_mode(status.st_mode) {
+        FileType::RegularFile => true,
+        FileType::CharacterDevice => !stream.is_terminal(),
+        _ => false,
+    }
+}
+
 /// The detached holder's own side.
 pub struct Detached {
     pub log: PathBuf,
-    file: File,
+    file: Arc<File>,
+    /// For what its command prints: standard output and standard error.
+    pub output: [Arc<File>; 2],
+    /// Where the caller waits for the ready line.
+    caller: Option<OwnedFd>,
 }
 
 /// Makes this process a session of its own that holds nothing of the caller's but standard output and standard error, and
@@ -112,6 +149,8 @@ pub struct Detached {
 /// # Errors
 /// There is no place for the log, or the caller is gone already.
 pub fn child(inherited: &mut Inherited, ready_fd: Option<i32>) -> Result<Detached, Failure> {
+    let kept = std::env::var(CALLER).ok().and_then(|caller| caller.split_once(':')?.1.parse().ok());
+    let kept = kept.and_then(|number| inherited.take(number)).map(File::from);
     inherited.close_all_but(ready_fd);
     // A child just started leads no group, so this cannot fail.
     let _ = setsid();
@@ -125,7 +164,15 @@ pub fn child(inherited: &mut Inherited, ready_fd: Option<i32>) -> Result<Detache
     let file = open_log(&log).map_err(|error| {
         Failure::new(Exit::Failed, error).context(format!("cannot write the log {}", log.display()))
     })?;
-    Ok(Detached { log, file })
+    let failed = |error: rustix::io::Errno| Failure::new(Exit::Failed, io::Error::from(error));
+    let caller = Some(rustix::io::fcntl_dupfd_cloexec(io::stdout(), 3).map_err(failed)?);
+    let errors = is_lasting(io::stderr())
+        .then(|| rustix::io::fcntl_dupfd_cloexec(io::stderr(), 3).map(File::from))
+        .transpose()
+        .map_err(failed)?;
+    let file = Arc::new(file);
+    let output = [kept, errors].map(|kept| kept.map_or(Arc::clone(&file), Arc::new));
+    Ok(Detached { log, file, output, caller })
 }
 
 fn open_log(path: &Path) -> io::Result<File> {
@@ -135,12 +182,19 @@ fn open_log(path: &Path) -> io::Result<File> {
 }
 
 impl Detached {
-    /// Everything is held: from here on the caller's end, and its terminal, are no concern of the holder's.
-    pub fn let_go(&self) {
+    /// Everything is held, of which `ready` tells the caller: from here on its end, and its terminal, are no concern of the
+    /// holder's.
+    pub fn let_go(&mut self, ready: &str) {
+        let mut caller = self.caller.take().map(File::from);
+        if let Some(caller) = &mut caller {
+            let _ = caller.write_all(ready.as_bytes());
+        }
         let _ = set_parent_process_death_signal(None);
         let _ = std::env::set_current_dir("/");
-        let _ = rustix::stdio::dup2_stderr(&self.file);
-        let _ = rustix::stdio::dup2_stdout(&self.file);
+        let _ = rustix::stdio::dup2_stderr(&*self.file);
+        let _ = rustix::stdio::dup2_stdout(&*self.file);
+        // Last of all: the caller goes when nobody holds its pipe any more, and must not take the holder along.
+        drop(caller);
     }
 }
 

@@ -4,29 +4,42 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::cli::{self, HandoverMode};
 use crate::commands::failure::Failure;
+use crate::commands::talk::say;
+use crate::control::directory::RuntimeDirectory;
+use crate::control::registry;
 use crate::exit::Exit;
 use crate::gpu::Nvml;
-use crate::handover::{Handover, Keeper, NoLibrary, PRELOAD, Show, Usage};
+use crate::handover::{Handover, Keeper, Lends, Measure, NoLibrary, PRELOAD, Show, Usage};
 use crate::holder::Holder;
 use crate::job::{Kin, reach};
+use crate::process::printable;
 use crate::report::summary::{self, Gpu, Summary};
 use crate::units::ByteSize;
+
+/// How long a job that only NVML tells of must have been looked at for its peak to be known.
+const LONG: Duration = Duration::from_secs(1);
 
 /// The handover of one `run`.
 pub struct Handing {
     mode: HandoverMode,
-    /// `None` with `--handover off`, and when the reservation has ended.
+    measure: Measure,
+    /// `None` with `--handover off`.
     handover: Option<Handover>,
     gpus: Vec<Reserved>,
     /// Whether the holder has contexts, so that NVML must list it.
     has_contexts: bool,
     usage: Vec<Usage>,
+    /// Whether every process of the job tells what it has, as far as one can know.
+    sees_all: bool,
     keeper: Option<Keeper>,
+    /// CMD's pid, and since when it runs.
+    job: Option<(u32, Instant)>,
 }
 
 /// A GPU as it was reserved.
@@ -40,8 +53,8 @@ impl Handing {
     /// The keeper of the library, if there is to be one. Comes before everything that starts threads.
     pub fn post_keeper(mode: HandoverMode) -> Option<Keeper> {
         match mode {
-            HandoverMode::Auto | HandoverMode::Preload => {
-                Keeper::post().inspect_err(|error| info!(%error, "nobody keeps the library")).ok()
+            HandoverMode::Auto | HandoverMode::Preload | HandoverMode::Vmm => {
+                Keeper::post(bury).inspect_err(|error| info!(%error, "nobody keeps the library")).ok()
             }
             HandoverMode::Nvml | HandoverMode::Off => None,
         }
@@ -63,11 +76,19 @@ impl Handing {
         let gpus = holder.reserved_gpus().zip(reserved).map(|((ordinal, uuid), size)| Reserved { ordinal, uuid, size });
         let mut handing = Self {
             mode,
+            // Without the audit nobody would answer.
+            measure: if options.summary.is_some() && mode == HandoverMode::Auto {
+                Measure::AtOnce
+            } else {
+                Measure::Soon
+            },
             handover: None,
             gpus: gpus.collect(),
             has_contexts: holder.has_contexts(),
             usage: Vec::new(),
+            sees_all: false,
             keeper,
+            job: None,
         };
         if mode == HandoverMode::Off {
             return Ok(handing);
@@ -78,6 +99,7 @@ impl Handing {
         if let (true, Err(why)) = (has_library, reached) {
             info!("the library does not get into the command: {why}");
         }
+        handing.sees_all = has_library && reached.is_ok();
         if mode != HandoverMode::Preload && (!has_library || reached.is_err()) {
             handing.expect_strangers(&handover, options.reservation.chunk_size)?;
         }
@@ -92,7 +114,12 @@ impl Handing {
             cli::View::Capped => Show::Capped,
             cli::View::Raw => Show::Raw,
         };
-        match handover.bring_library(show, holder.job_socket(), self.keeper.as_ref()) {
+        let lends = match self.mode {
+            HandoverMode::Vmm => Lends::First,
+            HandoverMode::Auto | HandoverMode::Preload => Lends::AtNeed,
+            HandoverMode::Nvml | HandoverMode::Off => Lends::Never,
+        };
+        match handover.bring_library(show, lends, self.measure, holder.job_socket(), self.keeper.as_ref()) {
             Ok(()) => Ok(true),
             Err(error) if self.mode == HandoverMode::Preload => {
                 Err(Failure::new(Exit::RunFailed, error).context("the library cannot go into the command"))
@@ -130,46 +157,60 @@ impl Handing {
 
     /// CMD runs.
     pub fn begin(&mut self, kin: Kin) {
+        self.job = Some((kin.root, Instant::now()));
         let Some(handover) = self.handover.as_mut().filter(|_| self.mode != HandoverMode::Preload) else { return };
-        if let Err(error) = handover.audit(kin, self.has_contexts) {
+        if let Err(error) = handover.audit(kin, self.has_contexts, self.measure) {
             info!(%error, "what contexts of the job take goes uncounted");
         }
     }
 
-    /// The reservation ends. Comes before its release: nothing is handed over of a balloon that is gone.
+    /// The reservation ends. Comes before its release, so that what the job had is known; the rest ends while that is freed.
     pub fn end(&mut self) {
-        if let Some(handover) = self.handover.take() {
+        if let Some(handover) = &mut self.handover {
             self.usage = handover.usage();
+            handover.close();
         }
     }
 
     /// CMD has ended.
     pub fn job_has_ended(&self) {
-        if let Some(keeper) = &self.keeper {
-            keeper.job_has_ended();
+        if let (Some(keeper), Some((job, start))) = (&self.keeper, self.job) {
+            keeper.job_has_ended(job, start);
         }
     }
 
     /// Writes what the job came to.
     pub fn summarize(&self, command: &str, file: Option<&Path>, as_json: bool) {
         let usage = self.usage.iter().copied().chain(std::iter::repeat(Usage::default()));
+        // Where a process is only seen while somebody looks, a few looks tell little.
+        let is_known = |usage: &Usage| self.sees_all || usage.looked >= LONG;
         let gpus = self.gpus.iter().zip(usage).map(|(gpu, usage)| Gpu {
             ordinal: gpu.ordinal,
             uuid: gpu.uuid.clone(),
             reserved: gpu.size,
-            peak: (self.mode != HandoverMode::Off).then(|| ByteSize::new(usage.peak)),
+            peak: is_known(&usage).then(|| ByteSize::new(usage.peak)),
+            is_estimated: usage.is_estimated,
             handed_over: ByteSize::new(usage.handed_over),
             retries: usage.retries,
         });
         let summary = Summary { command: command.to_owned(), gpus: gpus.collect() };
         let text = if as_json { summary::json(&summary) } else { summary::text(&summary) };
         let written = match file {
-            Some(file) => fs::write(file, text),
+            Some(file) => fs::write(file, &text),
             None => io::stderr().write_all(text.as_bytes()),
         };
-        if let Err(error) = written {
-            warn!(%error, "the summary cannot be written");
+        if let (Err(error), Some(file)) = (written, file) {
+            say(false, format_args!("cannot write the summary to {}: {error}", printable(&file.to_string_lossy())));
+            // It took the whole job to get it.
+            let _ = io::stderr().write_all(text.as_bytes());
         }
+    }
+}
+
+/// Clears away what a killed holder has left.
+fn bury() {
+    if let Ok(directory) = RuntimeDirectory::open() {
+        let _ = registry::live(&directory);
     }
 }
 

@@ -4,38 +4,37 @@ use std::process::ExitCode;
 
 use crate::cli;
 use crate::commands::announce::Announcement;
+use crate::commands::blockers;
+use crate::commands::detach::{self, Output};
 use crate::commands::failure::Failure;
 use crate::commands::plan::{Planned, chosen, plan};
 use crate::commands::talk::{self, Show};
-use crate::commands::{blockers, detach};
 use crate::control::registry::RegistryError;
 use crate::exit::Exit;
-use crate::holder::{Cause, Holder, HolderError, Released, process};
+use crate::holder::{Cause, Holder, HolderError, Released};
 use crate::job::Inherited;
 use crate::signals::{Purpose, Signals};
 
 impl cli::Hold {
     pub fn run(self, quiet: bool) -> Result<ExitCode, Failure> {
-        if self.detach && !detach::is_child()? {
-            return detach::start();
+        let options = &self.reservation;
+        if options.detach && !detach::is_child()? {
+            return detach::start(Output::Holders);
         }
         let mut inherited = Inherited::now();
-        let child = self.detach.then(|| detach::child(&mut inherited, self.reservation.ready_fd)).transpose()?;
-        let announcement = Announcement::prepare(&self.reservation, &mut inherited)?;
+        let mut child = options.detach.then(|| detach::child(&mut inherited, options.ready_fd)).transpose()?;
+        let announce = if options.detach { Announcement::silent } else { Announcement::prepare };
+        let announcement = announce(options, &mut inherited)?;
         let signals = Signals::block(Purpose::Hold).map_err(|error| Failure::new(Exit::Failed, error))?;
-        let outlived = self.until_exit.map(outlived).transpose()?;
-        let Planned { mut plan, gpus } = plan(&self.reservation, talk::command_line(std::env::args_os()))?;
+        let Planned { mut plan, gpus } = plan(options, talk::command_line(std::env::args_os()))?;
         plan.log = child.as_ref().map(|child| child.log.display().to_string());
         let mut holder = match Holder::start(plan, signals) {
-            Err(HolderError::Registry(RegistryError::Taken(name))) if self.if_absent => {
+            Err(HolderError::Registry(RegistryError::Taken(name))) if options.if_absent => {
                 talk::say(quiet, format_args!("a balloon named `{name}` holds already"));
                 return Ok(Exit::Done.into());
             }
             started => started?,
         };
-        if let Some(outlived) = outlived {
-            holder.events.watch(outlived);
-        }
         let shortfalls = match talk::inflate(&mut holder, if quiet { Show::Nothing } else { Show::Progress }) {
             Ok(shortfalls) => shortfalls,
             Err(error) => return Err(blockers::named(error)),
@@ -43,21 +42,14 @@ impl cli::Hold {
         for shortfall in &shortfalls {
             talk::say(quiet, format_args!("holding less than asked: {shortfall}"));
         }
-        announcement.ready(&holder, &chosen(&gpus, &holder));
-        if let Some(child) = &child {
-            child.let_go();
+        let ready = announcement.ready(&holder, &chosen(&gpus, &holder));
+        if let Some(child) = &mut child {
+            child.let_go(&ready);
         }
         let cause = holder.hold()?;
         let released = holder.deflate()?;
         end(&released, &cause, quiet)
     }
-}
-
-/// A descriptor for the process of `--until-exit`. One that has ended already would end the balloon at once.
-fn outlived(pid: i32) -> Result<std::os::fd::OwnedFd, Failure> {
-    process(pid).map_err(|error| {
-        Failure::usage(error).context(format!("cannot wait for the end of process {pid}")).hint("see ps -p PID")
-    })
 }
 
 /// Says what was released and why, and how that ends.

@@ -1,7 +1,8 @@
 //! From the options of `hold` and `run` to the holder's plan: names resolved to GPUs, sizes to amounts. Touches no device
 //! memory.
 
-use std::time::Instant;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use crate::cli::{Patience, Reservation};
 use crate::commands::failure::Failure;
@@ -10,7 +11,7 @@ use crate::control::name::Name;
 use crate::exit::Exit;
 use crate::gpu::{CallError, ComputeMode, Device, Driver, DriverError, GpuSelector, Kind, Known, Nvml, SelectError};
 use crate::gpu::{Selection, VISIBLE_DEVICES, Visibility, Visible, VisibleDevices};
-use crate::holder::{Backing, Gpus, Holder, Manner, OnShort, Plan, Waiting, Wanted};
+use crate::holder::{Backing, Gpus, Holder, Manner, OnShort, Plan, Waiting, Wanted, process};
 use crate::units::{Amount, ByteSize, PerGpu, ReserveSpec};
 
 /// A plan, and the GPUs that it may use, as the caller names them.
@@ -27,6 +28,7 @@ pub fn chosen(gpus: &[Visible], holder: &Holder) -> Vec<Visible> {
 /// Turns the options into a plan for a holder that runs `command`.
 pub fn plan(options: &Reservation, command: String) -> Result<Planned, Failure> {
     let waiting = waiting(options);
+    let outlived = options.until_exit.map(outlived).transpose()?;
     let name = options.name.as_deref().map(str::parse::<Name>).transpose().map_err(Failure::usage)?;
     let selectors = selectors(&options.gpu)?;
     let driver = Driver::load()?;
@@ -40,24 +42,36 @@ pub fn plan(options: &Reservation, command: String) -> Result<Planned, Failure> 
         reason: options.reason.clone().map(shortened),
         command: shortened(command),
         gpus: wanted,
-        backing: if options.contextless { Backing::Contextless } else { Backing::Context },
+        backing: Backing { has_context: !options.contextless, is_lendable: false },
         chunk_size: options.chunk_size,
         on_short: if options.best_effort { OnShort::Keep } else { OnShort::GiveBack },
         waiting,
-        timeout: options.timeout,
+        // As with timeout(1).
+        timeout: options.timeout.filter(|timeout| !timeout.is_zero()),
+        outlived,
         log: None,
     };
     Ok(Planned { plan, gpus })
 }
 
-/// `--wait` counts from here.
+/// A descriptor for the process of `--until-exit`. One that has ended already would end the balloon at once.
+fn outlived(pid: i32) -> Result<OwnedFd, Failure> {
+    process(pid).map_err(|error| {
+        Failure::usage(error).context(format!("cannot wait for the end of process {pid}")).hint("see ps -p PID")
+    })
+}
+
+/// `--wait` counts from here. To wait no time is not to wait, as with flock(1).
 fn waiting(options: &Reservation) -> Option<Waiting> {
     let until = match options.wait {
+        Some(Patience::For(Duration::ZERO)) => return None,
         Some(Patience::For(time)) => Instant::now().checked_add(time),
-        Some(Patience::Forever) | None => None,
+        Some(Patience::Forever) => None,
+        None if options.greedy => None,
+        None => return None,
     };
     let manner = if options.greedy { Manner::PieceByPiece } else { Manner::AllAtOnce };
-    (options.greedy || options.wait.is_some()).then_some(Waiting { manner, until })
+    Some(Waiting { manner, until })
 }
 
 fn these(reserve: &ReserveSpec, gpus: &[Visible], devices: &[Device]) -> Result<Gpus, Failure> {

@@ -5,16 +5,19 @@ use std::process::ExitCode;
 
 use tracing::{info, warn};
 
-use crate::cli;
+use crate::cli::{self, HandoverMode};
 use crate::commands::announce::Announcement;
 use crate::commands::blockers;
+use crate::commands::detach::{self, Detached, Output};
 use crate::commands::failure::Failure;
 use crate::commands::handing::Handing;
 use crate::commands::plan::{Planned, chosen, plan};
 use crate::commands::talk::{self, Show};
+use crate::control::name::Name;
+use crate::control::registry::RegistryError;
 use crate::exit::Exit;
 use crate::gpu::{CallError, ComputeMode, VISIBLE_DEVICES, Visible, order_at_start};
-use crate::holder::{Backing, Cause, Gpus, Holder, HolderError, Plan, Released, Wanted};
+use crate::holder::{Cause, Gpus, Holder, HolderError, Plan, Released, Wanted};
 use crate::job::{Ended, Inherited, Job, Kin, Mark, SpawnError, Spec};
 use crate::signals::{Purpose, Signals};
 
@@ -29,6 +32,8 @@ enum NotHeld {
     Failure(Failure),
     /// A signal came that ends a program without handlers.
     Signal(i32, Box<Signals>),
+    /// Somebody holds under this name, which is as good.
+    HeldAlready(Name),
 }
 
 impl<E: Into<Failure>> From<E> for NotHeld {
@@ -38,21 +43,38 @@ impl<E: Into<Failure>> From<E> for NotHeld {
 }
 
 impl cli::Run {
-    /// Returns only if the command was not started.
+    /// Returns only if the command was not started, or has been in the background.
     pub fn run(self, quiet: bool) -> Result<ExitCode, Failure> {
-        let inherited = Inherited::now();
+        let options = &self.reservation;
+        if options.detach && !detach::is_child().map_err(Failure::of_run)? {
+            return detach::start(Output::Commands).map_err(Failure::of_run);
+        }
+        let mut inherited = Inherited::now();
+        let child = options.detach.then(|| detach::child(&mut inherited, options.ready_fd)).transpose();
+        let mut child = child.map_err(Failure::of_run)?;
         let keeper = Handing::post_keeper(self.handover);
         let signals = Signals::block(Purpose::Run).map_err(|error| Failure::new(Exit::RunFailed, error))?;
-        let mut spec = self.spec(inherited);
+        let mut spec = self.spec(inherited, child.as_ref());
         let program = spec.look_up().map_err(not_started)?;
-        let holder = match self.hold(&mut spec, signals, if quiet { Show::Nothing } else { Show::Waiting }) {
-            Ok(holder) => holder,
+        let log = child.as_ref().map(|child| child.log.display().to_string());
+        let show = if quiet { Show::Nothing } else { Show::Waiting };
+        let (holder, ready) = match self.hold(&mut spec, log, signals, show) {
+            Ok(held) => held,
             Err(NotHeld::Failure(failure)) => return Err(failure.of_run()),
             Err(NotHeld::Signal(signal, signals)) => Ended::Signal(signal).leave(*signals),
+            Err(NotHeld::HeldAlready(name)) => {
+                talk::say(quiet, format_args!("a balloon named `{name}` holds already: the command is not started"));
+                return Ok(Exit::Done.into());
+            }
         };
         let mut handing = Handing::prepare(&self, &holder, &program, keeper).map_err(Failure::of_run)?;
         spec.environment.extend(handing.environment());
-        let (ended, signals) = beside(holder, &spec, &mut handing)?;
+        let has_started = || {
+            if let Some(child) = &mut child {
+                child.let_go(&ready);
+            }
+        };
+        let (ended, signals) = beside(holder, &spec, &mut handing, has_started)?;
         if let Some(file) = &self.summary {
             handing.summarize(
                 &talk::command_line(self.command.iter().cloned()),
@@ -61,21 +83,39 @@ impl cli::Run {
             );
         }
         drop(handing);
+        if child.is_some() && ended != Ended::Code(0) {
+            talk::say(quiet, format_args!("the command {ended}"));
+        }
+        drop(child);
         ended.leave(signals)
     }
 
-    fn spec(&self, descriptors: Inherited) -> Spec {
+    fn spec(&self, descriptors: Inherited, child: Option<&Detached>) -> Spec {
         let mut words = self.command.iter().cloned();
         let program = words.next().unwrap_or_default();
-        Spec { program, arguments: words.collect(), environment: Vec::new(), descriptors }
+        let output = child.map(|child| child.output.clone());
+        Spec { program, arguments: words.collect(), environment: Vec::new(), output, descriptors }
     }
 
     /// Takes the memory and says so to whoever waits for that. The command is to find the GPUs of the reservation.
-    fn hold(&self, spec: &mut Spec, signals: Signals, show: Show) -> Result<Holder, NotHeld> {
+    fn hold(
+        &self,
+        spec: &mut Spec,
+        log: Option<String>,
+        signals: Signals,
+        show: Show,
+    ) -> Result<(Holder, String), NotHeld> {
         let announcement = Announcement::silent(&self.reservation, &mut spec.descriptors)?;
         let Planned { mut plan, gpus } = plan(&self.reservation, talk::command_line(self.command.iter().cloned()))?;
+        plan.backing.is_lendable = !matches!(self.handover, HandoverMode::Nvml | HandoverMode::Off);
+        plan.log = log;
         refuse_exclusive(&mut plan)?;
-        let mut holder = Holder::start(plan, signals)?;
+        let mut holder = match Holder::start(plan, signals) {
+            Err(HolderError::Registry(RegistryError::Taken(name))) if self.reservation.if_absent => {
+                return Err(NotHeld::HeldAlready(name));
+            }
+            started => started?,
+        };
         match talk::inflate(&mut holder, show) {
             Ok(shortfalls) => shortfalls.iter().for_each(|shortfall| info!(%shortfall, "holding less than asked")),
             Err(HolderError::Signal(received)) => {
@@ -85,16 +125,20 @@ impl cli::Run {
         }
         info!(name = %holder.name(), held = %holder.held(), "held");
         let gpus = chosen(&gpus, &holder);
-        announcement.ready(&holder, &gpus);
+        let ready = announcement.ready(&holder, &gpus);
         spec.environment = self.environment(&gpus);
-        Ok(holder)
+        Ok((holder, ready))
     }
 
     /// What is changed for the command.
     fn environment(&self, gpus: &[Visible]) -> Vec<(OsString, Option<OsString>)> {
         let ordinals: Vec<String> = gpus.iter().map(|gpu| gpu.ordinal.to_string()).collect();
         let mark = mark();
-        let mut changes = vec![(GPUS.into(), Some(ordinals.join(",").into())), (mark.name, Some(mark.value))];
+        let mut changes = vec![
+            (GPUS.into(), Some(ordinals.join(",").into())),
+            (mark.name, Some(mark.value)),
+            (detach::CALLER.into(), None),
+        ];
         let (order, callers) = order_at_start();
         if self.keep_visible {
             changes.push((order.into(), callers));
@@ -107,7 +151,12 @@ impl cli::Run {
 }
 
 /// Starts the command beside the balloon and stays with it to its end, whatever becomes of the balloon.
-fn beside(mut holder: Holder, spec: &Spec, handing: &mut Handing) -> Result<(Ended, Signals), Failure> {
+fn beside(
+    mut holder: Holder,
+    spec: &Spec,
+    handing: &mut Handing,
+    has_started: impl FnOnce(),
+) -> Result<(Ended, Signals), Failure> {
     let job = match Job::spawn(spec, &mut holder.events.signals) {
         Ok(job) => job,
         Err(error) => {
@@ -115,11 +164,16 @@ fn beside(mut holder: Holder, spec: &Spec, handing: &mut Handing) -> Result<(End
             return Err(not_started(error));
         }
     };
+    has_started();
     info!(pid = job.id(), "the command runs");
     handing.begin(Kin { root: job.id(), mark: mark() });
     holder.events.attend(job);
     match holder.hold() {
-        Ok(Cause::Exited) => handing.job_has_ended(),
+        Ok(Cause::JobEnded) => {
+            // These two end while the memory is freed.
+            handing.job_has_ended();
+            holder.events.signals.job_has_ended();
+        }
         Ok(cause) => info!("the reservation ends: {}", talk::because(&cause)),
         Err(error) => warn!(%error, "the reservation ends"),
     }
@@ -142,7 +196,7 @@ fn mark() -> Mark {
 
 /// In this mode a GPU takes one process with a context, which would be the holder and not the command.
 fn refuse_exclusive(plan: &mut Plan) -> Result<(), Failure> {
-    if plan.backing == Backing::Contextless {
+    if !plan.backing.has_context {
         return Ok(());
     }
     let is_exclusive = |wanted: &Wanted| Ok(wanted.device.compute_mode()? == ComputeMode::ExclusiveProcess);

@@ -71,6 +71,7 @@ pub fn because(cause: &Cause) -> String {
         Cause::Signal(received) => format!("{} came", signal_name(received.signal)),
         Cause::Timeout => "its time is over".to_owned(),
         Cause::Exited => "the process it was for has ended".to_owned(),
+        Cause::JobEnded => "the command has ended".to_owned(),
         Cause::Released => "`gpu-balloon release` asked for it".to_owned(),
         Cause::Lost => "a GPU was lost".to_owned(),
     }

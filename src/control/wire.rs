@@ -125,6 +125,9 @@ pub struct BalloonGpu {
     /// Device memory of the holder's CUDA context: what it costs beyond the balloon.
     pub overhead_bytes: Option<u64>,
     pub handed_over_bytes: u64,
+    /// What of that is the balloon's own memory, in the job's hands.
+    #[serde(default)]
+    pub lent_bytes: u64,
 }
 
 /// What `resize` did on one GPU.

@@ -4,21 +4,22 @@
 //! 123), and leaves out the driver's event thread, which wakes ten times a second. The price: nvidia-smi shows the memory
 //! as used, but not by whom.
 
-use super::{CallError, Device, Handle, Memory, Nvml, NvmlError};
+use super::{CallError, Device, Handle, Memory, Nvml, NvmlError, Sharing};
 use crate::units::ByteSize;
 
 /// A GPU, and NVML to ask about it.
 pub struct Contextless {
     device: Device,
+    sharing: Sharing,
     nvml: Nvml,
 }
 
 impl Contextless {
     /// # Errors
     /// There is no NVML, so that nobody tells how much memory is free.
-    pub fn open(device: &Device) -> Result<Self, CallError> {
+    pub fn open(device: &Device, sharing: Sharing) -> Result<Self, CallError> {
         let nvml = Nvml::open().map_err(|error| asked(&error))?;
-        Ok(Self { device: device.clone(), nvml })
+        Ok(Self { device: device.clone(), sharing, nvml })
     }
 
     /// Free memory, and total memory as CUDA counts it, which leaves out what driver and firmware keep.
@@ -28,7 +29,7 @@ impl Contextless {
     }
 
     pub fn allocate(&self, size: ByteSize) -> Result<Handle, CallError> {
-        self.device.create(size)
+        self.device.create(size, self.sharing)
     }
 }
 

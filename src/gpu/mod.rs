@@ -11,7 +11,7 @@ pub use contextless::Contextless;
 #[cfg(test)]
 pub use cuda::CudaError;
 pub use cuda::{
-    CallError, Chunk, ComputeMode, Context, Device, Driver, DriverError, GRANULARITY, Handle, order_at_start,
+    CallError, Chunk, ComputeMode, Context, Device, Driver, DriverError, GRANULARITY, Handle, Sharing, order_at_start,
     order_by_pci_bus,
 };
 pub use nvml::{GpuProcess, MemoryUse, Nvml, NvmlError};

@@ -26,6 +26,8 @@ pub struct Subjects {
     pub kin: Kin,
     /// Whether every process is to be found by NVML: there is no library.
     pub all_are_strangers: bool,
+    /// Whether it takes news, or a while, for NVML to be worth a look.
+    pub waits_for_news: bool,
     /// Whether NVML must list this process on each GPU, because it has contexts there: if it does not, the pids that it
     /// lists are another namespace's.
     pub lists_us: bool,
@@ -33,17 +35,29 @@ pub struct Subjects {
 
 /// Looks at NVML until nobody is left to send `news`. A short job without CUDA ends before NVML is even loaded, which takes
 /// longer than such a job.
-pub fn keep(subjects: &Subjects, ledger: &Arc<Mutex<Ledger>>, news: &Receiver<()>) {
-    if !subjects.all_are_strangers && news.recv_timeout(CALM) == Err(RecvTimeoutError::Disconnected) {
-        return;
+pub fn keep(subjects: &Subjects, ledger: &Arc<Mutex<Ledger>>, news: &Receiver<Ring>) {
+    let mut waiting = Vec::new();
+    if subjects.waits_for_news {
+        match news.recv_timeout(CALM) {
+            Ok(ring) => waiting.extend(ring),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
     }
     match Nvml::open() {
-        Ok(nvml) => look_again_and_again(&nvml, subjects, ledger, news),
+        Ok(nvml) => look_again_and_again(&nvml, subjects, ledger, news, waiting),
         Err(error) => tracing::info!(%error, "what contexts of the job take goes uncounted"),
     }
 }
 
-fn look_again_and_again(nvml: &Nvml, subjects: &Subjects, ledger: &Arc<Mutex<Ledger>>, news: &Receiver<()>) {
+/// `waiting` are those who are to be told of the first look.
+fn look_again_and_again(
+    nvml: &Nvml,
+    subjects: &Subjects,
+    ledger: &Arc<Mutex<Ledger>>,
+    news: &Receiver<Ring>,
+    mut waiting: Vec<Told>,
+) {
     let gpus: Vec<GpuUuid> = locked(ledger).gpus().collect();
     let mut audits: Vec<Audit> = gpus.iter().map(|gpu| Audit::new(*gpu)).collect();
     let mut looks = 0;
@@ -52,12 +66,14 @@ fn look_again_and_again(nvml: &Nvml, subjects: &Subjects, ledger: &Arc<Mutex<Led
         for (number, audit) in audits.iter_mut().enumerate() {
             strangers |= audit.look(nvml, subjects, ledger, number);
         }
+        waiting.drain(..).for_each(|told| told());
         let calm = if strangers || subjects.all_are_strangers { AMONG_STRANGERS } else { CALM };
         let pause = AFTER_NEWS.get(looks).copied().unwrap_or(CALM).min(calm);
         looks += 1;
         match news.recv_timeout(pause) {
-            Ok(()) => {
-                while news.try_recv().is_ok() {}
+            Ok(ring) => {
+                waiting.extend(ring);
+                waiting.extend(news.try_iter().flatten());
                 looks = 0;
             }
             Err(RecvTimeoutError::Timeout) => {}
@@ -118,6 +134,7 @@ impl Audit {
                 strangers.push(process.pid);
             }
         }
+        reading.glimpsed = beyond.clone();
         reading.members =
             beyond.iter().map(|(pid, now)| (*pid, (*now).min(self.before.get(pid).copied().unwrap_or(0)))).collect();
         self.before = beyond;
@@ -139,12 +156,22 @@ impl Audit {
     }
 }
 
-/// Rings for the audit; a full or ended one needs no more.
+/// Called when a look is over; dropped where there is none.
+pub type Told = Box<dyn FnOnce() + Send>;
+
+/// News for the audit, and who is to be told when it has looked.
+pub type Ring = Option<Told>;
+
+/// Rings for the audit; one that has ended needs no more.
 #[derive(Clone)]
-pub struct News(pub Sender<()>);
+pub struct News(pub Sender<Ring>);
 
 impl News {
     pub fn ring(&self) {
-        let _ = self.0.send(());
+        let _ = self.0.send(None);
+    }
+
+    pub fn ring_and_tell(&self, told: Told) {
+        let _ = self.0.send(Some(told));
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,10 +21,14 @@ use rustix::net::{
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::audit::News;
-use super::lane::{Need, View, Yielded};
+use super::lane::{Need, Pieces, View, Yielded};
 use super::ledger::Ledger;
 use super::page::Shared;
-use super::protocol::{Answer, BEGINS, HELLO, MAX_GPUS, NEED, PATIENT, Packet, READY, Request, VIEW, Welcome};
+use super::protocol::{
+    self, Answer, BEGINS, HELLO, LEND, LOOK, MAX_GPUS, MOST_PIECES, NEED, PATIENT, Packet, REACH, READY, RETURN,
+    Request, VIEW, Welcome,
+};
+use crate::balloon::Loan;
 use crate::gpu::GpuUuid;
 use crate::units::ByteSize;
 
@@ -44,6 +48,12 @@ struct Connection {
     pid: u32,
     /// What it needs and has not been given way to yet.
     needs: Option<Need>,
+}
+
+impl Connection {
+    fn loan(&self, request: Request) -> Loan {
+        Loan { pid: self.pid, number: request.loan }
+    }
 }
 
 /// Whose turn it is on a GPU, until when, and who comes after.
@@ -164,9 +174,13 @@ impl Desk {
         let gpu = locked(&self.ledger).number(GpuUuid(request.gpu));
         match (request.kind, gpu) {
             (HELLO, _) => self.welcome(id),
+            (LOOK, _) => self.look(id),
             (NEED, Some(gpu)) => self.queue(id, request, gpu),
             (READY, Some(gpu)) => self.give_way(id, gpu),
             (VIEW, Some(gpu)) => self.tell_memory(id, gpu),
+            (LEND, Some(gpu)) => self.lend(id, request, gpu),
+            (REACH, Some(gpu)) => self.reach(id, request, gpu),
+            (RETURN, Some(gpu)) => self.take_home(id, request, gpu),
             _ => {
                 if let Some(connection) = self.connection(id) {
                     send(&connection.socket, &Answer::default());
@@ -191,7 +205,7 @@ impl Desk {
         let count = uuids.iter_mut().zip(ledger.gpus()).map(|(place, uuid)| *place = uuid.0).count();
         let slot_number = slot.and_then(|slot| u32::try_from(slot).ok()).unwrap_or(u32::MAX);
         let welcome = Welcome { slot: slot_number, count: count as u32, uuids };
-        let sent = send_with_page(&connection.socket, &welcome, &self.shared);
+        let sent = send_with(&connection.socket, &welcome, &[self.shared.as_fd()]);
         if slot.is_none() || !sent {
             tracing::info!(pid, "a process of the job goes uncounted");
             ledger.dismiss(pid);
@@ -204,6 +218,12 @@ impl Desk {
         self.news.ring();
     }
 
+    fn look(&mut self, id: Id) {
+        let Some(connection) = self.connection(id) else { return };
+        let reply = Reply::new(&connection.socket);
+        self.news.ring_and_tell(Box::new(move || reply.give(Answer { yes: 1, ..Answer::default() })));
+    }
+
     fn tell_memory(&mut self, id: Id, gpu: usize) {
         let Some(connection) = self.connections.iter().find(|connection| connection.id == id) else { return };
         let reply = Reply::new(&connection.socket);
@@ -212,6 +232,32 @@ impl Desk {
         ledger.read();
         let tell = |view: Option<View>| reply.give(view.map(|view| memory(&view)).unwrap_or_default());
         ledger.lane(gpu).view(Box::new(tell));
+    }
+
+    fn lend(&mut self, id: Id, request: Request, gpu: usize) {
+        let Some(connection) = self.connection(id) else { return };
+        let (loan, reply) = (connection.loan(request), Reply::new(&connection.socket));
+        let tell = |lent: Option<ByteSize>| {
+            let lent = lent.unwrap_or_default();
+            reply.give(Answer { yes: u32::from(!lent.is_zero()), balloon: lent.bytes(), ..Answer::default() });
+        };
+        locked(&self.ledger).lane(gpu).lend(loan, ByteSize::new(request.size), Box::new(tell));
+    }
+
+    fn reach(&mut self, id: Id, request: Request, gpu: usize) {
+        let Some(connection) = self.connection(id) else { return };
+        let (loan, socket) = (connection.loan(request), Arc::clone(&connection.socket));
+        let tell = move |pieces: Option<Pieces>| send_pieces(&socket, pieces);
+        locked(&self.ledger).lane(gpu).reach(loan, request.place as usize, Box::new(tell));
+    }
+
+    fn take_home(&mut self, id: Id, request: Request, gpu: usize) {
+        if let Some(connection) = self.connection(id) {
+            let loan = connection.loan(request);
+            let from = request.place as usize;
+            let count = usize::try_from(request.size).unwrap_or(usize::MAX);
+            locked(&self.ledger).lane(gpu).take_home(loan, from..from.saturating_add(count));
+        }
     }
 
     fn queue(&mut self, id: Id, request: Request, gpu: usize) {
@@ -352,13 +398,21 @@ fn send(socket: &OwnedFd, packet: &impl Packet) {
     let _ = rustix::net::send(socket, packet.bytes(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
 }
 
-fn send_with_page(socket: &OwnedFd, welcome: &Welcome, shared: &Shared) -> bool {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+fn send_with(socket: &OwnedFd, packet: &impl Packet, descriptors: &[BorrowedFd<'_>]) -> bool {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_PIECES))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let page = [shared.as_fd()];
-    control.push(SendAncillaryMessage::ScmRights(&page));
+    control.push(SendAncillaryMessage::ScmRights(descriptors));
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    rustix::net::sendmsg(socket, &[IoSlice::new(welcome.bytes())], &mut control, flags).is_ok()
+    rustix::net::sendmsg(socket, &[IoSlice::new(packet.bytes())], &mut control, flags).is_ok()
+}
+
+fn send_pieces(socket: &OwnedFd, pieces: Option<Pieces>) {
+    let Some(Pieces { size, descriptors }) = pieces else { return send(socket, &protocol::Pieces::default()) };
+    let packet = protocol::Pieces { count: descriptors.len() as u32, padding: 0, size: size.bytes() };
+    let descriptors: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
+    if !send_with(socket, &packet, &descriptors) {
+        send(socket, &protocol::Pieces::default());
+    }
 }
 
 fn is_readable(descriptor: &OwnedFd) -> bool {

@@ -33,7 +33,7 @@ pub fn lacking(path: &Path, gpus: &[GpuUuid], deadline: Instant) -> io::Result<V
 }
 
 fn ask(socket: &OwnedFd, gpu: GpuUuid, deadline: Instant) -> io::Result<Answer> {
-    let request = Request { kind: VIEW, is_guess: 0, size: 0, gpu: gpu.0 };
+    let request = Request::new(VIEW, gpu.0);
     rustix::net::send(socket, request.bytes(), SendFlags::NOSIGNAL)?;
     set_socket_timeout(socket, Timeout::Recv, Some(left(deadline)))?;
     let mut bytes = [0; size_of::<Answer>()];

@@ -1,5 +1,9 @@
 //! A GPU of the reservation as the handover sees it: somebody who has a balloon there and follows the job.
 
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+
+use crate::balloon::Loan;
 use crate::gpu::{GpuUuid, Memory};
 use crate::units::ByteSize;
 
@@ -31,6 +35,21 @@ pub trait Lane: Send {
     /// The job has allocated what way was given to, or has given up.
     fn settle(&self, job: JobUse);
 
+    /// Lends at least `size` of the balloon, in whole chunks. Tells how much that is; zero: nothing.
+    fn lend(&self, loan: Loan, size: ByteSize, reply: Reply<ByteSize>);
+
+    /// Tells how to come to some of the pieces of a loan, from number `from` on.
+    fn reach(&self, loan: Loan, from: usize, reply: Reply<Pieces>);
+
+    /// The process has let go of these pieces of a loan.
+    fn take_home(&self, loan: Loan, places: Range<usize>);
+
+    /// The process has ended, or replaced its program: all that it borrowed is the balloon's.
+    fn take_home_all_of(&self, pid: u32);
+
+    /// The most that was lent at one time.
+    fn most_lent(&self) -> ByteSize;
+
     /// Tells memory and balloon as they are at one instant.
     fn view(&self, reply: Reply<View>);
 }
@@ -58,6 +77,13 @@ pub enum Yielded {
     Room,
     /// The balloon cannot help.
     Nothing,
+}
+
+/// Pieces of a loan, all of one size; each can be mapped by way of its descriptor.
+#[derive(Debug)]
+pub struct Pieces {
+    pub size: ByteSize,
+    pub descriptors: Vec<OwnedFd>,
 }
 
 /// A GPU's memory, the balloon on it and its reservation at one instant.

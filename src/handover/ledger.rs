@@ -5,15 +5,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::time::{Duration, Instant};
 
+use super::TYPICAL_CONTEXT;
 use super::lane::{JobUse, Lane};
 use super::page::Shared;
 use super::protocol::{MAX_GPUS, MAX_SLOTS, Slot};
 use crate::gpu::GpuUuid;
 use crate::units::ByteSize;
 
-/// What a job may need without being able to wait for it, such as code loaded by the first launch of a kernel. At most a
-/// chunk, which is how exactly the balloon promises to follow.
+/// What a job may need without being able to wait for it, such as what the driver prepares for the first copy or for memory
+/// to be set. At most a chunk, which is how exactly the balloon promises to follow.
 const LAZY_LOADING: ByteSize = ByteSize::new(64 << 20);
 
 /// What is worth taking back at once where others are waiting for it.
@@ -26,8 +28,12 @@ pub struct Usage {
     pub peak: u64,
     /// Most bytes out of the reservation at one time.
     pub handed_over: u64,
+    /// Whether a context counts in the peak at what such a one takes as a rule, because NVML did not tell.
+    pub is_estimated: bool,
     /// How often the driver was out of memory and way was given.
     pub retries: u64,
+    /// Between the first look at NVML and the last.
+    pub looked: Duration,
 }
 
 /// What NVML shows of the job on one GPU.
@@ -35,6 +41,8 @@ pub struct Usage {
 pub struct Reading {
     /// By process with a slot: what it has beyond its count.
     pub members: BTreeMap<u32, u64>,
+    /// The same, whether or not that was seen twice: with memory in it that may have been freed just now.
+    pub glimpsed: BTreeMap<u32, u64>,
     /// All processes without one.
     pub strangers: u64,
 }
@@ -47,7 +55,12 @@ struct Account {
     counted: u64,
     /// By process: what NVML shows beyond its count, such as a context.
     beyond: BTreeMap<u32, u64>,
+    /// The same by one look only.
+    glimpsed: BTreeMap<u32, u64>,
+    /// The most that a process had beyond its count.
+    largest: Option<u64>,
     strangers: u64,
+    looks: Option<(Instant, Instant)>,
     /// The most of these two at one time.
     most_counted: u64,
     most_beyond: u64,
@@ -61,6 +74,8 @@ pub struct Ledger {
     accounts: Vec<Account>,
     /// By slot: the process that has it.
     members: Vec<Option<u32>>,
+    /// Not where no byte is to be free for a moment.
+    pub keeps_headroom: bool,
     /// Kept free where processes without the library may come.
     headroom_for_strangers: ByteSize,
     expects_strangers: bool,
@@ -73,7 +88,10 @@ impl Ledger {
             told: JobUse::default(),
             counted: 0,
             beyond: BTreeMap::new(),
+            glimpsed: BTreeMap::new(),
+            largest: None,
             strangers: 0,
+            looks: None,
             most_counted: 0,
             most_beyond: 0,
             usage: Usage::default(),
@@ -83,6 +101,7 @@ impl Ledger {
             shared,
             accounts: lanes.into_iter().take(MAX_GPUS).map(account).collect(),
             members: vec![None; MAX_SLOTS],
+            keeps_headroom: true,
             headroom_for_strangers: ByteSize::ZERO,
             expects_strangers: false,
         };
@@ -116,27 +135,68 @@ impl Ledger {
     pub fn admit(&mut self, pid: u32) -> Option<usize> {
         let known = self.members.iter().position(|member| *member == Some(pid));
         let slot = known.or_else(|| self.members.iter().position(Option::is_none))?;
+        if known.is_some() {
+            self.take_stock(Some(pid));
+            self.lanes().for_each(|lane| lane.take_home_all_of(pid));
+        }
         self.wipe(slot);
         self.members[slot] = Some(pid);
         self.read();
         Some(slot)
     }
 
-    /// The process has ended: what it held counts as freed.
+    /// The process has ended: what it held counts as freed, and what it borrowed is the balloon's.
     pub fn dismiss(&mut self, pid: u32) {
+        self.take_stock(Some(pid));
+        self.lanes().for_each(|lane| lane.take_home_all_of(pid));
         if let Some(slot) = self.members.iter().position(|member| *member == Some(pid)) {
             self.wipe(slot);
             self.members[slot] = None;
         }
         for account in &mut self.accounts {
             account.beyond.remove(&pid);
+            account.glimpsed.remove(&pid);
         }
         self.read();
     }
 
     fn wipe(&self, slot: usize) {
-        for used in &self.shared.page().slots[slot].used {
+        let slot = &self.shared.page().slots[slot];
+        for used in &slot.used {
             used.store(0, Relaxed);
+        }
+        slot.contexts.store(0, Relaxed);
+    }
+
+    pub fn expects_strangers(&self) -> bool {
+        self.expects_strangers
+    }
+
+    /// Of processes that end before NVML has been read twice, what it told once counts in the peak; of a context of which it
+    /// told nothing, what another one of the job takes, or any. `ending` is the process that is about to be forgotten; without
+    /// one, the job is over.
+    fn take_stock(&mut self, ending: Option<u32>) {
+        for number in 0..self.accounts.len() {
+            let account = &self.accounts[number];
+            let is_measured = |pid: &u32| account.beyond.get(pid).is_some_and(|beyond| *beyond > 0);
+            if ending.as_ref().is_some_and(is_measured) {
+                continue;
+            }
+            let (mut sum, mut is_estimated) = (account.strangers, false);
+            for (pid, slot) in self.slots() {
+                let told = account.beyond.get(&pid).filter(|_| is_measured(&pid)).or(account.glimpsed.get(&pid));
+                let has_context = slot.contexts.load(Relaxed) & 1 << number != 0;
+                let beyond = told.copied().unwrap_or_else(|| {
+                    is_estimated |= has_context;
+                    if has_context { account.largest.unwrap_or(TYPICAL_CONTEXT.bytes()) } else { 0 }
+                });
+                sum = sum.saturating_add(beyond);
+            }
+            let account = &mut self.accounts[number];
+            if sum > account.most_beyond {
+                account.most_beyond = sum;
+                account.usage.is_estimated = is_estimated;
+            }
         }
     }
 
@@ -155,6 +215,10 @@ impl Ledger {
         // Whoever has ended meanwhile stays out.
         account.beyond = reading.members;
         account.beyond.retain(|pid, _| members.contains(pid));
+        account.glimpsed.extend(reading.glimpsed.into_iter().filter(|(pid, now)| members.contains(pid) && *now > 0));
+        account.largest = account.largest.max(account.glimpsed.values().max().copied());
+        let now = Instant::now();
+        account.looks = Some((account.looks.map_or(now, |(first, _)| first), now));
         let job = self.job(number);
         let account = &mut self.accounts[number];
         account.told = job;
@@ -198,10 +262,15 @@ impl Ledger {
         Arc::clone(&self.accounts[number].retries)
     }
 
-    /// What the job had of each GPU up to now.
+    /// What the job, which is over or no longer followed, had of each GPU.
     pub fn usage(&mut self) -> Vec<Usage> {
+        self.take_stock(None);
         self.read();
-        let usage = |account: &Account| Usage { retries: account.retries.load(Relaxed), ..account.usage };
+        let usage = |account: &Account| Usage {
+            retries: account.retries.load(Relaxed),
+            looked: account.looks.map_or(Duration::ZERO, |(first, last)| last - first),
+            ..account.usage
+        };
         self.accounts.iter().map(usage).collect()
     }
 
@@ -223,15 +292,19 @@ impl Ledger {
         let beyond = account.beyond.values().fold(account.strangers, |sum, bytes| sum.saturating_add(*bytes));
         // NVML tells late of a context that has been there all the time, so the two peaks count together.
         account.most_counted = account.most_counted.max(counted).max(account.counted.saturating_add(highest));
-        account.most_beyond = account.most_beyond.max(beyond);
-        let peak = account.most_counted.saturating_add(account.most_beyond);
+        if beyond > account.most_beyond {
+            account.most_beyond = beyond;
+            account.usage.is_estimated = false;
+        }
+        let own = account.most_counted.saturating_add(account.most_beyond);
+        let peak = own.saturating_add(account.lane.most_lent().bytes());
         account.counted = counted;
         let reservation = account.lane.reservation().bytes();
         account.usage.peak = account.usage.peak.max(peak);
         account.usage.handed_over = account.usage.handed_over.max(peak.min(reservation));
         let headroom = if self.expects_strangers {
             self.headroom_for_strangers
-        } else if has_members {
+        } else if has_members && self.keeps_headroom {
             LAZY_LOADING.min(ByteSize::new(chunk))
         } else {
             ByteSize::ZERO

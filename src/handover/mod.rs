@@ -5,11 +5,12 @@
 //!
 //! What it cannot do:
 //! - On a full GPU memory is free for an instant before the job has it. Who spins on the driver gets a part of it; then the
-//!   job needs more from the balloon, and so the reservation shrinks. Only memory that is never freed in between could
-//!   prevent that: a balloon of `cuMemCreate` memory, exported as descriptors and mapped by the library into the job in
-//!   place of an allocation of its own.
+//!   job needs more from the balloon, and so the reservation shrinks.
 //! - What the job frees is anybody's until the balloon has it back, except for this user's holders that wait. Below a chunk,
 //!   that is when something else happens, or on a full GPU at once.
+//! - A balloon that lends has neither fault for what `cuMemAlloc` is asked for: the library maps its memory into the job, and
+//!   the balloon keeps it. But such memory has no legacy IPC handle, and what the driver takes by itself, pools, and
+//!   `cuMemCreate` go the other way.
 //! - Where the library does not get (static and setuid programs, `RTLD_DEEPBIND`, `dlmopen`, a cleared `LD_PRELOAD`, another
 //!   pid namespace) the balloon follows NVML: 50 ms late, and on a full GPU a job can take at once no more than a context
 //!   and a chunk.
@@ -46,16 +47,18 @@ use rustix::thread::futex;
 use crate::gpu::{GpuUuid, Nvml};
 use crate::job::Kin;
 use crate::units::ByteSize;
-use audit::{News, Subjects};
+use audit::{News, Ring, Subjects};
 use desk::{Desk, locked};
 pub use inquiry::lacking;
 pub use keeper::Keeper;
-pub use lane::{JobUse, Lane, Need, Reply, View, Yielded};
+pub use lane::{JobUse, Lane, Need, Pieces, Reply, View, Yielded};
 use ledger::Ledger;
 pub use ledger::Usage;
 use library::Library;
 pub use library::VARIABLE as PRELOAD;
 use page::Shared;
+pub use protocol::MOST_PIECES;
+use protocol::{Config, MAGIC, PATH};
 
 /// What a job's context costs at least: 526 MiB on an H100. The holder's own, by which one might guess, is trimmed.
 const TYPICAL_CONTEXT: ByteSize = ByteSize::new(528 << 20);
@@ -66,6 +69,25 @@ pub enum Show {
     Shared,
     Capped,
     Raw,
+}
+
+/// Whether the job borrows the balloon's own memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lends {
+    Never,
+    /// Where others are faster to take what is freed for it.
+    AtNeed,
+    /// Before the driver is asked.
+    First,
+}
+
+/// When the contexts of the job, which take memory that only NVML can tell the size of, are measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// Soon: as far as the balloon is concerned, a job that is gone by then does not matter.
+    Soon,
+    /// At once, and from the job's beginning on, for which it waits: its peak is wanted.
+    AtOnce,
 }
 
 /// Why the library cannot go into the job.
@@ -85,7 +107,7 @@ pub struct Handover {
     ledger: Arc<Mutex<Ledger>>,
     library: Option<Library>,
     news: Option<News>,
-    audit: Option<Receiver<()>>,
+    audit: Option<Receiver<Ring>>,
     is_closing: Arc<AtomicBool>,
     closing: OwnedFd,
     threads: Vec<JoinHandle<()>>,
@@ -112,14 +134,16 @@ impl Handover {
         })
     }
 
-    /// Prepares the library, told to show memory as `show` says, and listens to it. `socket` is the path for this process
-    /// and the one for the job's.
+    /// Prepares the library, told to show memory as `show` says, when to borrow, and whether to wait until its contexts are
+    /// measured, and listens to it. `socket` is the path for this process and the one for the job's.
     ///
     /// # Errors
     /// The library cannot go into the job; the rest works without.
     pub fn bring_library(
         &mut self,
         show: Show,
+        lends: Lends,
+        measure: Measure,
         socket: Option<(PathBuf, PathBuf)>,
         keeper: Option<&Keeper>,
     ) -> Result<(), NoLibrary> {
@@ -129,7 +153,15 @@ impl Handover {
             Show::Shared => protocol::VIEW_SHARED,
             Show::Capped => protocol::VIEW_CAPPED,
         };
-        let library = Library::new(view, &others, keeper).map_err(NoLibrary::Forbidden)?;
+        let measures = u32::from(measure == Measure::AtOnce);
+        let when = match lends {
+            Lends::Never => protocol::LENDS_NEVER,
+            Lends::AtNeed => protocol::LENDS_AT_NEED,
+            Lends::First => protocol::LENDS_FIRST,
+        };
+        let config = Config { magic: MAGIC, view, lends: when, measures, socket: [0; PATH] };
+        let library = Library::new(config, &others, keeper).map_err(NoLibrary::Forbidden)?;
+        locked(&self.ledger).keeps_headroom = lends != Lends::First;
         self.listen(&own).map_err(NoLibrary::Deaf)?;
         self.library = Some(library);
         Ok(())
@@ -173,10 +205,11 @@ impl Handover {
     ///
     /// # Errors
     /// The system has no room for another thread.
-    pub fn audit(&mut self, kin: Kin, lists_us: bool) -> io::Result<()> {
+    pub fn audit(&mut self, kin: Kin, lists_us: bool, measure: Measure) -> io::Result<()> {
         let Some(news) = self.audit.take() else { return Ok(()) };
         let ledger = Arc::clone(&self.ledger);
-        let subjects = Subjects { kin, all_are_strangers: self.library.is_none(), lists_us };
+        let waits_for_news = measure == Measure::Soon && !locked(&ledger).expects_strangers();
+        let subjects = Subjects { kin, all_are_strangers: self.library.is_none(), lists_us, waits_for_news };
         let keep = move || audit::keep(&subjects, &ledger, &news);
         self.threads.push(std::thread::Builder::new().name("audit".to_owned()).spawn(keep)?);
         Ok(())
@@ -188,8 +221,9 @@ impl Handover {
     }
 }
 
-impl Drop for Handover {
-    fn drop(&mut self) {
+impl Handover {
+    /// Ends it without waiting for that: a balloon that is being let go of gives way to nobody.
+    pub fn close(&mut self) {
         self.is_closing.store(true, Release);
         let bell = &self.shared.page().bell;
         bell.fetch_add(1, Release);
@@ -197,6 +231,12 @@ impl Drop for Handover {
         let _ = rustix::io::write(&self.closing, &1_u64.to_ne_bytes());
         // The audit ends when nobody can ring for it: the other two have ended, and this is the last.
         self.news = None;
+    }
+}
+
+impl Drop for Handover {
+    fn drop(&mut self) {
+        self.close();
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }

@@ -1,6 +1,13 @@
-//! The parts of the handover that need no driver: the library's table of allocations, its image, and the ledger.
+//! The parts of the handover that need no driver: the library's tables of what is allocated and borrowed, its image, and the
+//! ledger.
 
+mod borrowing;
+#[path = "preload/heap.rs"]
+mod heap;
 mod ledger;
+#[path = "preload/list.rs"]
+#[allow(unsafe_code, reason = "memory of its own")]
+mod list;
 #[path = "preload/system.rs"]
 #[allow(unsafe_code, dead_code, reason = "the library uses the rest")]
 mod system;

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
 use crate::balloon::{Balloon, Space, Step};
-use crate::gpu::{CallError, Context, Contextless, Device, GpuUuid};
+use crate::gpu::{CallError, Context, Contextless, Device, GpuUuid, Sharing};
 use crate::handover::{JobUse, View};
 use crate::holder::following::Following;
 use crate::holder::gauge::{Figures, Gauge};
@@ -15,6 +15,7 @@ use crate::holder::lag;
 use crate::holder::orders::{Order, Report};
 use crate::holder::plan::{Backing, OnShort};
 use crate::holder::reports::Reports;
+use crate::holder::spaces::InContext;
 use crate::units::ByteSize;
 
 /// What a driver may report as free and yet give to nobody: 2 MB on an H100. What more than this is missing, someone took.
@@ -31,8 +32,13 @@ pub fn work(
 ) {
     let ties = Ties { index, uuid: device.uuid, orders, reports, gauge };
     let Emptied { freed, outcome, lag } = match backing {
-        Backing::Context => ties.serve(Context::open(device)),
-        Backing::Contextless => ties.serve(Contextless::open(device)),
+        Backing { has_context: true, is_lendable } => {
+            ties.serve(Context::open(device).map(|context| InContext::new(context, is_lendable)))
+        }
+        Backing { has_context: false, is_lendable } => {
+            let sharing = if is_lendable { Sharing::ByDescriptor } else { Sharing::Never };
+            ties.serve(Contextless::open(device, sharing))
+        }
     };
     // The driver shows the context's own memory as late as it did the balloon's; there is no context left to ask it in.
     std::thread::sleep(lag);
@@ -147,14 +153,17 @@ impl<'a, S: Space> Bench<'a, S> {
 
     fn empty(&mut self) -> Emptied {
         let (before, stuck) = (self.balloon.allocated(), self.balloon.stuck());
-        let free = self.balloon.memory().map(|memory| memory.free);
+        let memory = self.balloon.memory();
         self.balloon.set_target(ByteSize::ZERO);
         let outcome = self.balloon.deflate_whole_chunks();
         self.show();
         let freed = before.saturating_sub(self.balloon.stuck().saturating_sub(stuck));
         let shown = |free: ByteSize| lag::wait(free.saturating_add(freed), self.uuid, || self.balloon.memory());
-        let lag = free.map_or(Duration::ZERO, shown);
-        Emptied { freed, outcome, lag }
+        match memory {
+            Ok(memory) => Emptied { freed, outcome, lag: shown(memory.free) },
+            // The driver may take memory back of which it knows nothing any more.
+            Err(lost) => Emptied { freed, outcome: outcome.and(Err(lost)), lag: Duration::ZERO },
+        }
     }
 
     fn obey(&mut self, order: Order) {
@@ -183,11 +192,21 @@ impl<'a, S: Space> Bench<'a, S> {
             Order::JobHolds(job) => self.follow_job(job),
             Order::GiveWay { need, reply } => self.give_way(need, reply),
             Order::Settled(job) => self.settle(job),
+            Order::Lend { loan, size, reply } => self.lend(loan, size, reply),
+            Order::Reach { loan, from, reply } => self.reach(loan, from, reply),
+            Order::TakeHome { loan, places } => {
+                self.balloon.take_home(loan, places);
+                self.loans_changed();
+            }
+            Order::TakeHomeAllOf { pid } => {
+                self.balloon.take_home_all_of(pid);
+                self.loans_changed();
+            }
             Order::View { reply } => {
                 let view = self.balloon.memory().ok().map(|memory| View {
                     memory,
                     balloon: self.balloon.allocated(),
-                    job: self.following.job.holds,
+                    job: self.job_has(),
                     reservation: self.reservation,
                 });
                 reply(view);
@@ -207,7 +226,7 @@ impl<'a, S: Space> Bench<'a, S> {
             }
             Ok(Step::Short(missing)) if on_short == OnShort::Settle && self.may_settle(missing) => {
                 self.task = Task::Idle;
-                self.aim(self.balloon.allocated().saturating_add(self.following.job.holds));
+                self.aim(self.balloon.allocated().saturating_add(self.job_has()));
                 self.report(Report::Held);
             }
             Ok(Step::Short(missing)) => {
@@ -258,14 +277,16 @@ impl<'a, S: Space> Bench<'a, S> {
         self.reports.send(self.index, report);
     }
 
-    fn show(&self) {
+    pub(super) fn show(&self) {
         self.gauge.show_full(self.following.needs_headroom);
         self.gauge.show(Figures {
             allocated: self.balloon.allocated(),
             num_chunks: self.balloon.count() as u64,
             target: self.reservation,
             chunk_size: self.balloon.chunk_size(),
-            job: self.following.job.holds,
+            job: self.job_has(),
+            lent: self.balloon.lent(),
+            most_lent: self.balloon.most_lent(),
         });
     }
 }

@@ -37,6 +37,7 @@ impl Holder {
             chunk_bytes: chunk_size.bytes(),
             overhead_bytes: None,
             handed_over_bytes: figures.job.min(target).bytes(),
+            lent_bytes: figures.lent.bytes(),
         }
     }
 }

@@ -24,20 +24,14 @@ pub enum Event {
     Signal(Received),
     Report(usize, Report),
     Request(Asker, Request),
-    /// The process of `--until-exit`, or the wrapped job, has ended.
+    /// The process of `--until-exit` has ended.
     Exited,
+    /// The wrapped job has ended.
+    JobEnded,
     /// The line, or a process in the way, has moved; see [`Events::wakes`].
     Woken(Woken),
     /// The deadline given to [`Events::next`] has come.
     Deadline,
-}
-
-/// Whose end is an event.
-enum Outlived {
-    Nobody,
-    /// By a pidfd.
-    Process(OwnedFd),
-    Job,
 }
 
 /// The sources of events.
@@ -45,28 +39,35 @@ pub struct Events {
     pub signals: Signals,
     inbox: Inbox,
     server: Option<Server>,
-    outlived: Outlived,
+    /// The process of `--until-exit`, until its end is told.
+    outlived: Option<OwnedFd>,
     /// The wrapped job, which gets the signals while it runs.
     pub job: Option<Job>,
+    has_job_to_tell: bool,
     /// What a holder in line is woken by.
     pub wakes: Option<Wakes>,
     queue: VecDeque<Event>,
 }
 
 impl Events {
-    pub fn new(signals: Signals, inbox: Inbox, server: Option<Server>) -> Self {
-        Self { signals, inbox, server, outlived: Outlived::Nobody, job: None, wakes: None, queue: VecDeque::new() }
+    /// Reports [`Event::Exited`] once `outlived` (a pidfd) has ended.
+    pub fn new(signals: Signals, inbox: Inbox, server: Option<Server>, outlived: Option<OwnedFd>) -> Self {
+        Self {
+            signals,
+            inbox,
+            server,
+            outlived,
+            job: None,
+            has_job_to_tell: false,
+            wakes: None,
+            queue: VecDeque::new(),
+        }
     }
 
-    /// Reports [`Event::Exited`] once `process` (a pidfd) has ended.
-    pub fn watch(&mut self, process: OwnedFd) {
-        self.outlived = Outlived::Process(process);
-    }
-
-    /// Reports [`Event::Exited`] once `job` has ended. Until then signals are the job's: they are passed on and are no events.
+    /// Reports [`Event::JobEnded`] once `job` has ended. Until then signals are the job's: they are passed on and are no events.
     pub fn attend(&mut self, job: Job) {
-        self.outlived = Outlived::Job;
         self.job = Some(job);
+        self.has_job_to_tell = true;
     }
 
     pub fn answer(&mut self, asker: Asker, answer: Answer) {
@@ -94,11 +95,11 @@ impl Events {
     }
 
     fn outlived(&self) -> Option<BorrowedFd<'_>> {
-        match &self.outlived {
-            Outlived::Nobody => None,
-            Outlived::Process(process) => Some(process.as_fd()),
-            Outlived::Job => self.job.as_ref().map(Job::as_fd),
-        }
+        self.outlived.as_ref().map(OwnedFd::as_fd)
+    }
+
+    fn job_to_tell(&self) -> Option<BorrowedFd<'_>> {
+        self.job.as_ref().filter(|_| self.has_job_to_tell).map(Job::as_fd)
     }
 
     fn wait(&self, until: Option<Instant>) -> io::Result<()> {
@@ -108,7 +109,7 @@ impl Events {
         });
         let mut watched: Vec<(BorrowedFd<'_>, PollFlags)> =
             vec![(self.signals.as_fd(), PollFlags::IN), (self.inbox.as_fd(), PollFlags::IN)];
-        watched.extend(self.outlived().map(|process| (process, PollFlags::IN)));
+        watched.extend(self.outlived().into_iter().chain(self.job_to_tell()).map(|process| (process, PollFlags::IN)));
         watched.extend(self.server.iter().flat_map(Server::watched));
         watched.extend(self.wakes.iter().flat_map(Wakes::watched).map(|fd| (fd, PollFlags::IN)));
         let mut polled: Vec<PollFd<'_>> =
@@ -130,8 +131,12 @@ impl Events {
             self.queue.push_back(Event::Report(index, report));
         }
         if self.outlived().is_some_and(has_exited) {
-            self.outlived = Outlived::Nobody;
+            self.outlived = None;
             self.queue.push_back(Event::Exited);
+        }
+        if self.job_to_tell().is_some_and(has_exited) {
+            self.has_job_to_tell = false;
+            self.queue.push_back(Event::JobEnded);
         }
         let woken = self.wakes.as_mut().map(Wakes::take).unwrap_or_default();
         if woken != Woken::default() {

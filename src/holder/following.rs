@@ -23,6 +23,9 @@ const AFTER_TURN: Duration = Duration::from_millis(200);
 const TRIES: u32 = 6;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
+/// What is freed at least where nobody knows how much is needed; chunks that are lent are smaller.
+const GUESS: ByteSize = ByteSize::new(64 << 20);
+
 /// How many times over what the job needs may go to others in one turn before it is told no. By bytes: with what must be
 /// freed of a larger chunk, a single lost race may cost more than was needed.
 const LOST_TIMES: u64 = 16;
@@ -70,7 +73,12 @@ impl<S: Space> Bench<'_, S> {
     pub(super) fn share(&self) -> ByteSize {
         let Following { job, promised, needs_headroom, .. } = &self.following;
         let headroom = if *needs_headroom { job.headroom } else { ByteSize::ZERO };
-        self.reservation.saturating_sub(job.holds.max(promised.unwrap_or_default())).saturating_sub(headroom)
+        self.reservation.saturating_sub(self.job_has().max(promised.unwrap_or_default())).saturating_sub(headroom)
+    }
+
+    /// What the job has of the reservation: its own memory and what it has borrowed.
+    pub(super) fn job_has(&self) -> ByteSize {
+        self.following.job.holds.saturating_add(self.balloon.lent())
     }
 
     /// What the job uses, whether or not that has changed: others may have.
@@ -107,7 +115,7 @@ impl<S: Space> Bench<'_, S> {
     /// take meanwhile. Nothing goes any more once others have taken too much of this turn.
     pub(super) fn give_way(&mut self, need: Need, reply: Reply<Yielded>) {
         let Some(way) = self.free_for(need) else { return reply(None) };
-        let had = self.following.promised.unwrap_or_default().max(self.following.job.holds);
+        let had = self.following.promised.unwrap_or_default().max(self.job_has());
         self.following.promised = Some(had.saturating_add(way.freed).saturating_sub(way.surplus));
         self.balloon.set_target(self.share());
         let yielded = Some(if way.freed.is_zero() { Yielded::Nothing } else { Yielded::Room });
@@ -137,7 +145,10 @@ impl<S: Space> Bench<'_, S> {
             return Some(way);
         }
         let missing = size.saturating_sub(free);
-        let needed = missing.round_up(GRANULARITY).unwrap_or(missing);
+        let needed = match missing.round_up(GRANULARITY).unwrap_or(missing) {
+            ByteSize::ZERO if need != Need::Bytes(size) => self.balloon.chunk_size().max(GUESS),
+            needed => needed,
+        };
         let lost = self.lost_in_turn(free);
         let at_stake = needed.max(self.balloon.best_fit(needed));
         if need == Need::Bytes(size) && !lost.is_zero() && lost.saturating_add(at_stake) > self.most_lost(size) {
@@ -146,7 +157,6 @@ impl<S: Space> Bench<'_, S> {
         }
         loop {
             let wanted = match needed.saturating_sub(way.freed) {
-                ByteSize::ZERO if need != Need::Bytes(size) => self.balloon.chunk_size(),
                 // Enough is free and still does not do: it lies in pieces, and a whole one is wanted.
                 ByteSize::ZERO => size,
                 missing => missing,
@@ -165,7 +175,7 @@ impl<S: Space> Bench<'_, S> {
 
     /// What others have taken since the turn began.
     fn lost_in_turn(&mut self, free: ByteSize) -> ByteSize {
-        let there = self.balloon.allocated().saturating_add(self.following.job.holds).saturating_add(free);
+        let there = self.balloon.allocated().saturating_add(self.job_has()).saturating_add(free);
         self.following.outset.get_or_insert(there).saturating_sub(there)
     }
 

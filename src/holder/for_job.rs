@@ -1,16 +1,17 @@
 //! What a holder has for the handover to its job: the balloons, and a place to listen.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
+use crate::balloon::Loan;
 use crate::control::registry::Registered;
 use crate::gpu::GpuUuid;
-use crate::handover::{JobUse, Lane, Need, Reply, View, Yielded};
+use crate::handover::{JobUse, Lane, Need, Pieces, Reply, View, Yielded};
 use crate::holder::Holder;
 use crate::holder::gauge::Gauge;
 use crate::holder::orders::Order;
-use crate::holder::plan::Backing;
 use crate::holder::seat::Seat;
 use crate::units::ByteSize;
 
@@ -61,6 +62,26 @@ impl Lane for WorkerLane {
         self.tell(Order::Settled(job));
     }
 
+    fn lend(&self, loan: Loan, size: ByteSize, reply: Reply<ByteSize>) {
+        self.tell(Order::Lend { loan, size, reply });
+    }
+
+    fn reach(&self, loan: Loan, from: usize, reply: Reply<Pieces>) {
+        self.tell(Order::Reach { loan, from, reply });
+    }
+
+    fn take_home(&self, loan: Loan, places: Range<usize>) {
+        self.tell(Order::TakeHome { loan, places });
+    }
+
+    fn take_home_all_of(&self, pid: u32) {
+        self.tell(Order::TakeHomeAllOf { pid });
+    }
+
+    fn most_lent(&self) -> ByteSize {
+        self.gauge.read().most_lent
+    }
+
     fn view(&self, reply: Reply<View>) {
         self.tell(Order::View { reply });
     }
@@ -84,7 +105,7 @@ impl Holder {
 
     /// Whether this process has a context on each of its GPUs.
     pub fn has_contexts(&self) -> bool {
-        self.plan.backing == Backing::Context
+        self.plan.backing.has_context
     }
 
     /// Where to listen to the job's processes: the path for this process, and the one for them. `None` for a holder that is

@@ -15,6 +15,9 @@ pub struct Figures {
     pub chunk_size: ByteSize,
     /// What the job holds of the reservation.
     pub job: ByteSize,
+    /// What of that it has borrowed from the balloon, and the most of it at one time.
+    pub lent: ByteSize,
+    pub most_lent: ByteSize,
 }
 
 /// Where a worker shows its figures. Each is current; two of them may be of different instants.
@@ -25,6 +28,8 @@ pub struct Gauge {
     target: AtomicU64,
     chunk_size: AtomicU64,
     job: AtomicU64,
+    lent: AtomicU64,
+    most_lent: AtomicU64,
     is_full: AtomicBool,
 }
 
@@ -43,6 +48,8 @@ impl Gauge {
         self.num_chunks.store(figures.num_chunks, Ordering::Relaxed);
         self.target.store(figures.target.bytes(), Ordering::Relaxed);
         self.job.store(figures.job.bytes(), Ordering::Relaxed);
+        self.lent.store(figures.lent.bytes(), Ordering::Relaxed);
+        self.most_lent.store(figures.most_lent.bytes(), Ordering::Relaxed);
         self.chunk_size.store(figures.chunk_size.bytes(), Ordering::Relaxed);
     }
 
@@ -54,6 +61,8 @@ impl Gauge {
             target: size(&self.target),
             chunk_size: size(&self.chunk_size),
             job: size(&self.job),
+            lent: size(&self.lent),
+            most_lent: size(&self.most_lent),
         }
     }
 }

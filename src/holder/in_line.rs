@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::control::directory::RuntimeDirectory;
 use crate::gpu::{GRANULARITY, GpuUuid, Memory, NvmlError};
-use crate::holder::plan::{Backing, Gpus, HolderError, Plan, Wanted};
+use crate::holder::plan::{Gpus, HolderError, Plan, Wanted};
 use crate::line::policy::{Free, Request, Stage, Want, Wish};
 use crate::line::sight::Sight;
 use crate::line::turn::Turn;
@@ -56,9 +56,9 @@ struct Tried {
 
 impl InLine {
     pub fn join(directory: Option<&RuntimeDirectory>, name: &str, stage: Stage, plan: &Plan) -> Self {
-        let contexts = match plan.backing {
-            Backing::Context => BTreeMap::new(),
-            Backing::Contextless => plan.gpus.all().map(|wanted| (wanted.device.uuid, ByteSize::ZERO)).collect(),
+        let contexts = match plan.backing.has_context {
+            true => BTreeMap::new(),
+            false => plan.gpus.all().map(|wanted| (wanted.device.uuid, ByteSize::ZERO)).collect(),
         };
         let turn = Turn::join(directory, name, wish(stage, request(&plan.gpus, &contexts), &contexts));
         Self {

@@ -202,7 +202,7 @@ impl Holder {
                 let seat = &self.seats[index];
                 Err(HolderError::Gpu { gpu: seat.wanted.device.clone(), source })
             }
-            Event::Report(..) | Event::Signal(_) | Event::Woken(_) | Event::Deadline => Ok(()),
+            Event::Report(..) | Event::Signal(_) | Event::JobEnded | Event::Woken(_) | Event::Deadline => Ok(()),
         }
     }
 

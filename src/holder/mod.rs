@@ -10,6 +10,7 @@ mod grow;
 mod in_line;
 mod inflate;
 mod lag;
+mod lending;
 mod orders;
 mod plan;
 mod reports;
@@ -76,7 +77,7 @@ impl Holder {
     ///
     /// # Errors
     /// The name is taken, or cannot be registered.
-    pub fn start(plan: Plan, signals: Signals) -> Result<Self, HolderError> {
+    pub fn start(mut plan: Plan, signals: Signals) -> Result<Self, HolderError> {
         let started_at = SystemTime::now();
         let name = plan.name.clone().unwrap_or_else(|| Name::of_pid(std::process::id()));
         let (reports, inbox) = reports::channel()?;
@@ -89,13 +90,14 @@ impl Holder {
                 (None, None)
             }
         };
+        let outlived = plan.outlived.take();
         let seats = plan.gpus.chosen().iter().cloned().map(Seat::new).collect();
         Ok(Self {
             plan,
             name,
             seats,
             reports,
-            events: Events::new(signals, inbox, server),
+            events: Events::new(signals, inbox, server, outlived),
             registered,
             in_line: None,
             state: State::Inflating,
@@ -129,6 +131,7 @@ impl Holder {
             let ended = match self.next(self.ends.map(|(at, _)| at))? {
                 Event::Signal(received) => Some(Cause::Signal(received)),
                 Event::Exited => Some(Cause::Exited),
+                Event::JobEnded => Some(Cause::JobEnded),
                 Event::Deadline => Some(Cause::Timeout),
                 Event::Request(asker, Request::Release { gpus: None }) => {
                     self.released_by.push(asker);
@@ -207,7 +210,7 @@ impl Holder {
                     self.events.answer(asker, Answer::Refused { error });
                 }
                 Event::Exited => ended = Some(HolderError::Exited),
-                Event::Report(..) | Event::Signal(_) | Event::Woken(_) | Event::Deadline => {}
+                Event::Report(..) | Event::Signal(_) | Event::JobEnded | Event::Woken(_) | Event::Deadline => {}
             }
         }
         Ok((released, ended))

@@ -1,7 +1,10 @@
 //! What a worker is told by its holder, and what it reports.
 
+use std::ops::Range;
+
+use crate::balloon::Loan;
 use crate::gpu::{CallError, Memory};
-use crate::handover::{JobUse, Need, Reply, View, Yielded};
+use crate::handover::{JobUse, Need, Pieces, Reply, View, Yielded};
 use crate::holder::plan::OnShort;
 use crate::units::ByteSize;
 
@@ -18,6 +21,14 @@ pub enum Order {
     GiveWay { need: Need, reply: Reply<Yielded> },
     /// The job has allocated what way was given to, or has given up.
     Settled(JobUse),
+    /// Lend at least `size`; answered with how much that is, zero for nothing.
+    Lend { loan: Loan, size: ByteSize, reply: Reply<ByteSize> },
+    /// Tell how to come to the pieces of a loan, from number `from` on.
+    Reach { loan: Loan, from: usize, reply: Reply<Pieces> },
+    /// These pieces of a loan have been given back.
+    TakeHome { loan: Loan, places: Range<usize> },
+    /// A process has ended, and its loans with it.
+    TakeHomeAllOf { pid: u32 },
     /// Tell the memory and the balloon in one transaction.
     View { reply: Reply<View> },
     /// Free everything and end; answered with [`Report::Deflated`].

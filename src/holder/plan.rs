@@ -1,6 +1,7 @@
 //! What a holder is asked to do, and how it can fail.
 
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use crate::control::name::Name;
@@ -24,17 +25,19 @@ pub struct Plan {
     pub waiting: Option<Waiting>,
     /// Counts from the moment everything is held.
     pub timeout: Option<Duration>,
+    /// Whose end ends the balloon: a pidfd.
+    pub outlived: Option<OwnedFd>,
     /// Where the holder's own messages go, when that is not the terminal.
     pub log: Option<String>,
 }
 
 /// What a balloon's memory stands on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Backing {
-    /// A CUDA context: nvidia-smi names the holder.
-    Context,
-    /// Handles of the driver: nothing but the memory itself.
-    Contextless,
+pub struct Backing {
+    /// A CUDA context: nvidia-smi names the holder. Without one there is nothing but the memory itself.
+    pub has_context: bool,
+    /// Whether a job can borrow the memory, where the driver can share it.
+    pub is_lendable: bool,
 }
 
 /// What becomes of the pieces of a growth that does not fit.
@@ -165,8 +168,9 @@ fn missed(shortfalls: &[Shortfall], ahead: u32) -> String {
 pub enum Cause {
     Signal(Received),
     Timeout,
-    /// The process of `--until-exit`, or the wrapped job, has ended.
+    /// The process of `--until-exit` has ended.
     Exited,
+    JobEnded,
     /// `gpu-balloon release`.
     Released,
     /// The driver lost a GPU.

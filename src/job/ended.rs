@@ -1,5 +1,7 @@
 //! How CMD ended, and ending the same way.
 
+use std::fmt;
+
 use rustix::process::{DumpableBehavior, getpid, set_dumpable_behavior};
 
 use crate::signals::{self, SignalSet, Signals};
@@ -11,6 +13,16 @@ pub enum Ended {
     Code(i32),
     /// This signal killed it.
     Signal(i32),
+}
+
+impl fmt::Display for Ended {
+    /// What CMD did.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "ended with exit code {code}"),
+            Self::Signal(signal) => write!(f, "was killed by signal {signal}"),
+        }
+    }
 }
 
 impl Ended {

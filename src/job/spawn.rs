@@ -2,9 +2,11 @@
 //! descriptors. Only the named changes to the environment are ours.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::sync::Arc;
 
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, getppid, pidfd_open, set_parent_process_death_signal};
 
@@ -19,6 +21,8 @@ pub struct Spec {
     pub arguments: Vec<OsString>,
     /// Changes to our environment: set, or with `None` removed.
     pub environment: Vec<(OsString, Option<OsString>)>,
+    /// For its standard output and standard error, where it does not have ours.
+    pub output: Option<[Arc<File>; 2]>,
     /// What CMD keeps open.
     pub descriptors: Inherited,
 }
@@ -61,12 +65,15 @@ impl Job {
                 None => command.env_remove(name),
             };
         }
+        let failed = |why: io::Error| SpawnError::of_exec(spec.program.clone(), why);
+        if let Some([output, errors]) = &spec.output {
+            command.stdout(output.try_clone().map_err(failed)?).stderr(errors.try_clone().map_err(failed)?);
+        }
         signals.has_job();
         let (mask, ignored) = signals.at_start();
         let (descriptors, parent, witness) = (spec.descriptors.clone(), getpid(), signals.witness());
         // SAFETY: the closure makes system calls only: no allocation, no lock.
         unsafe { command.pre_exec(move || become_cmd(&descriptors, parent, &mask, ignored, witness)) };
-        let failed = |why: io::Error| SpawnError::of_exec(spec.program.clone(), why);
         // Where pidfds are unknown (before Linux 5.3) fail while there is nothing to clean up.
         pidfd_open(parent, PidfdFlags::empty())
             .map_err(|why| SpawnError::Failed { program: spec.program.clone(), why: why.into() })?;

@@ -49,6 +49,7 @@ pub struct GpuMemory {
     /// What the holders of this user's balloons take beside them.
     pub overhead: ByteSize,
     pub foreign_balloons: ByteSize,
+    /// With what they borrowed from a balloon.
     pub own_processes: ByteSize,
 }
 
@@ -103,6 +104,8 @@ pub struct Part {
     pub chunk_size: Option<ByteSize>,
     pub overhead: Option<ByteSize>,
     pub handed_over: Option<ByteSize>,
+    /// What of that the job has borrowed from the balloon: used, but NVML counts it for nobody.
+    pub lent: ByteSize,
     /// Of the GPU.
     pub free: Option<ByteSize>,
     /// Of the GPU.

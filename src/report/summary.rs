@@ -22,6 +22,8 @@ pub struct Gpu {
     pub reserved: ByteSize,
     /// The most it had at one time, contexts and code included where NVML tells; `None` where nobody looked.
     pub peak: Option<ByteSize>,
+    /// Whether a context is counted in the peak at a typical size.
+    pub is_estimated: bool,
     /// The most it had at one time out of the reservation.
     pub handed_over: ByteSize,
     /// How often the driver was out of memory and the balloon gave way.
@@ -53,8 +55,9 @@ impl Summary {
 pub fn text(summary: &Summary) -> String {
     let mut text = format!("gpu-balloon: summary of {}\n", summary.command);
     for gpu in &summary.gpus {
-        let Gpu { ordinal, reserved, peak, handed_over, retries, .. } = gpu;
-        let peak = peak.map_or("not known".to_owned(), |peak| peak.to_string());
+        let Gpu { ordinal, reserved, peak, is_estimated, handed_over, retries, .. } = gpu;
+        let about = if *is_estimated { "about " } else { "" };
+        let peak = peak.map_or("not known".to_owned(), |peak| format!("{about}{peak}"));
         let _ = write!(text, "  GPU {ordinal}: peak {peak} of {reserved} reserved, {handed_over} handed over");
         let _ = writeln!(text, ", out of memory and retried {retries} times");
     }
@@ -73,6 +76,7 @@ pub fn json(summary: &Summary) -> String {
         uuid: &gpu.uuid,
         reserved_bytes: gpu.reserved.bytes(),
         peak_bytes: gpu.peak.map(ByteSize::bytes),
+        is_estimated: gpu.is_estimated,
         handed_over_bytes: gpu.handed_over.bytes(),
         out_of_memory_retries: gpu.retries,
         right_reserve_bytes: gpu.right_size().map(ByteSize::bytes),
@@ -101,6 +105,7 @@ struct GpuJson<'a> {
     uuid: &'a str,
     reserved_bytes: u64,
     peak_bytes: Option<u64>,
+    is_estimated: bool,
     handed_over_bytes: u64,
     out_of_memory_retries: u64,
     right_reserve_bytes: Option<u64>,
@@ -116,6 +121,7 @@ mod tests {
             uuid: format!("GPU-{ordinal}"),
             reserved: ByteSize::new(16 << 30),
             peak: Some(ByteSize::new(peak)),
+            is_estimated: false,
             handed_over: ByteSize::new(peak),
             retries: 3,
         }
@@ -151,7 +157,7 @@ mod tests {
         assert_eq!(
             json(&summary(vec![gpu(1, 0)])),
             "{\"schema\":1,\"command\":\"python train.py\",\"gpus\":[{\"gpu_id\":1,\"uuid\":\"GPU-1\",\"reserved_bytes\":\
-             17179869184,\"peak_bytes\":0,\"handed_over_bytes\":0,\"out_of_memory_retries\":3,\"right_reserve_bytes\":null\
+             17179869184,\"peak_bytes\":0,\"is_estimated\":false,\"handed_over_bytes\":0,\"out_of_memory_retries\":3,\"right_reserve_bytes\":null\
              }],\"right_reserve\":null}\n"
         );
     }

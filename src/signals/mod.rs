@@ -212,6 +212,13 @@ impl Signals {
         self.has_job = true;
     }
 
+    /// There is no CMD any more that could have been told of a signal: nobody needs to witness that.
+    pub fn job_has_ended(&self) {
+        if let Some(witness) = &self.witness {
+            witness.dismiss();
+        }
+    }
+
     /// Stops us as `signal` has stopped the process `job`, until we are continued, which happens at the latest when `job` is.
     /// A stop by hand, with SIGSTOP, is only shown where a shell would wait for ever for the end of its foreground job.
     pub fn stop_with(&mut self, job: i32, signal: i32) {

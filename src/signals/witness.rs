@@ -133,10 +133,17 @@ impl Witness {
     }
 }
 
+impl Witness {
+    /// Ends it, without waiting for that.
+    pub fn dismiss(&self) {
+        // The pid is ours until it is reaped; an error would say that it is gone, which is what we want.
+        let _ = rustix::process::kill_process(self.pid, Signal::KILL);
+    }
+}
+
 impl Drop for Witness {
     fn drop(&mut self) {
-        // The pid is ours until reaped here; an error would say that it is gone, which is what we want.
-        let _ = rustix::process::kill_process(self.pid, Signal::KILL);
+        self.dismiss();
         let _ = rustix::process::waitpid(Some(self.pid), WaitOptions::empty());
     }
 }

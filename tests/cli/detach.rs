@@ -1,6 +1,7 @@
-//! `hold --detach`: the caller is told what the foreground would tell, and the holder keeps nothing of the caller's.
+//! `--detach`: the caller is told what the foreground would tell, and the holder keeps nothing of the caller's.
 
 mod callers;
+mod run;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

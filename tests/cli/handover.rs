@@ -3,6 +3,7 @@
 mod allocators;
 mod cudarc;
 mod full;
+mod lending;
 mod others;
 mod processes;
 mod summary;

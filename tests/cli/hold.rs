@@ -74,7 +74,9 @@ fn a_timeout_is_written_as_people_write_it() {
     let time = |balloon: &serde_json::Value, field: &str| {
         humantime::parse_rfc3339(balloon[field].as_str().expect("a time")).expect("RFC 3339")
     };
-    for (written, seconds) in [("90", 90), ("1m30s", 90), ("2s", 2), ("2h 30m", 9000), ("1day", 86400)] {
+    for (written, seconds) in
+        [("90", 90), ("90.0", 90), ("1m30s", 90), ("1.5m", 90), ("2s", 2), ("2h 30m", 9000), ("1day", 86400)]
+    {
         let holder = machine.hold_with(&["--reserve", "1GB", "--timeout", written], &[]);
         let status = machine.status();
         let balloon = &status["balloons"][0];
@@ -84,7 +86,7 @@ fn a_timeout_is_written_as_people_write_it() {
         let slack = Duration::from_secs(seconds)..Duration::from_secs(seconds + 10);
         assert!(slack.contains(&lasts), "{written}: {lasts:?}");
     }
-    for written in ["0", "0s", "5x", "soon", "-5", ""] {
+    for written in ["5x", "soon", "-5", ""] {
         let timeout = format!("--timeout={written}");
         machine.refuses(2, &["--reserve", "1GB", &timeout], &[]).says(&["--timeout", "such as 90s or 2h30m", "hint: "]);
     }

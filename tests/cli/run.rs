@@ -104,6 +104,19 @@ fn a_failure_of_its_own_is_125() {
 }
 
 #[test]
+fn with_if_absent_it_does_nothing_beside_a_balloon_of_that_name() {
+    let machine = Machine::new();
+    let run = "run --reserve 1GB --name train --if-absent -- echo started";
+    assert_eq!(machine.run(run).exits(0).says_nothing().stdout, "started\n");
+    let (mut first, _) = start(&machine, "--reserve 1GB --name train --if-absent");
+    let said = machine.run(run).exits(0).says(&["a balloon named `train` holds already: the command is not started"]);
+    assert_eq!(said.stdout, "");
+    machine.run(&format!("-q {run}")).exits(0).says_nothing();
+    first.say("exit 3");
+    first.wait().exits(3);
+}
+
+#[test]
 fn memory_that_is_not_there_is_124() {
     let machine = Machine::new();
     let other = machine.hold("--gpu 1 --reserve 20GB");

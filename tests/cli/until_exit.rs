@@ -1,4 +1,4 @@
-//! `hold --until-exit`: the balloon lives as long as a process does, and no longer.
+//! `--until-exit`: the balloon lives as long as a process does, and no longer.
 
 use std::fs;
 use std::process::{Child, Command};
@@ -25,6 +25,42 @@ fn the_end_of_the_process_releases_the_balloon() {
         holder.wait().exits(0).says(&["released 2.0 GB: the process it was for has ended"]);
         assert_eq!((machine.used(0), machine.used(1)), (0, 0));
     }
+}
+
+#[test]
+fn under_run_it_ends_the_reservation_and_not_the_command() {
+    let machine = Machine::new();
+    let mut other = companion(&machine);
+    let until_exit = format!("--reserve 1GB --name train --until-exit {}", other.pid());
+    let mut wrapper = Running::start(&mut machine.wrap(&until_exit, &["sh", "-c", "read line; echo on; exit 7"]));
+    machine.wait_for("it holds", |state| state.used(0) == CONTEXT + GB);
+    other.close_stdin();
+    machine.wait_for("the reservation ends", |state| state.used(0) == 0);
+    machine.run("status train").exits(5);
+    wrapper.say("go");
+    assert_eq!(wrapper.line(), "on");
+    wrapper.wait().exits(7).says_nothing();
+}
+
+#[test]
+fn the_end_of_the_command_comes_before_that_of_the_process() {
+    let machine = Machine::new();
+    let other = companion(&machine);
+    let until_exit = format!("run --reserve 1GB --until-exit {} -- true", other.pid());
+    machine.run(&until_exit).exits(0).says_nothing();
+    assert_eq!(machine.used(0), 0);
+}
+
+#[test]
+fn a_process_that_ends_before_all_is_held_keeps_the_command_from_starting() {
+    let machine = Machine::with(|builder| builder.delay(Family::Alloc, Duration::from_millis(20)));
+    let mut other = companion(&machine);
+    let until_exit = format!("--reserve 20GB --until-exit {}", other.pid());
+    let mut wrapper = Running::start(&mut machine.wrap(&until_exit, &["echo", "started"]));
+    machine.wait_for("it inflates", |state| state.used(0) > CONTEXT + GB);
+    other.close_stdin();
+    let said = wrapper.wait().exits(125).says(&["ended before everything was held"]);
+    assert_eq!((said.stdout.as_str(), machine.used(0)), ("", 0));
 }
 
 #[test]

@@ -90,7 +90,32 @@ fn a_wrong_variable_is_refused_as_the_option_would_be() {
     let typed = machine.refuses(2, &["--timeout", "never"], &[("GPU_BALLOON_TIMEOUT", "1h")]);
     assert!(!typed.stderr.contains("GPU_BALLOON_TIMEOUT"), "{}", typed.stderr);
     machine.refuses(2, &[], &[("GPU_BALLOON_GPU", "9")]).says(&["GPU 9 is not visible"]);
-    machine.refuses(2, &[], &[("GPU_BALLOON_TIMEOUT", "0")]).says(&["--timeout"]);
+    machine.refuses(2, &[], &[("GPU_BALLOON_TIMEOUT", "-1")]).says(&["--timeout"]);
+}
+
+#[test]
+fn no_time_is_no_timeout_and_no_wait() {
+    let machine = Machine::new();
+    let holder = machine
+        .hold_with(&["--reserve", "20GB", "--name", "train", "--timeout", "0"], &[("GPU_BALLOON_TIMEOUT", "1h")]);
+    let balloon = &machine.status()["balloons"][0];
+    assert_eq!((&balloon["state"], &balloon["ends_at"]), (&"holding".into(), &serde_json::Value::Null));
+    for options in ["--wait=0", "--wait=0s --greedy"] {
+        machine.run(&format!("hold --reserve 10GB {options}")).exits(3).says(&["7.0 GB missing"]);
+        machine.run(&format!("run --reserve 10GB {options} -- echo started")).exits(124).says(&["7.0 GB missing"]);
+    }
+    assert_eq!(machine.balloon(0, &holder), 20 * GB);
+}
+
+#[test]
+fn what_is_no_time_is_refused() {
+    let machine = Machine::new();
+    for option in ["--timeout", "--wait"] {
+        for time in ["-1", "-5s", "", "soon", "inf", "5x", "1e99"] {
+            machine.refuses(2, &["--reserve", "1GB", &format!("{option}={time}")], &[]).says(&[option, "2h30m"]);
+        }
+    }
+    machine.run("status --watch=0").exits(2).says(&["--watch", "longer than zero"]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::view::View;
 use crate::commands::Failure;
 use crate::commands::inquiry::ask_all;
 use crate::commands::machine::{Machine, NoGpus};
-use crate::control::registry::{self, Entry};
+use crate::control::registry::{self, Entry, FindError};
 use crate::gpu::{GpuSelector, Nvml, Selection};
 use crate::process::Processes;
 use crate::report::Snapshot;
@@ -84,6 +84,10 @@ fn keep_balloon(snapshot: &mut Snapshot, entries: &[Entry], text: &str) -> Resul
         Err(error) => return Err(error.into()),
     };
     snapshot.balloons.retain(|balloon| balloon.name == name && (pid.is_none() || balloon.pid == pid));
+    if snapshot.balloons.is_empty() {
+        // It has ended since it was found.
+        return Err(FindError::Unknown(text.to_owned()).into());
+    }
     let parts = || snapshot.balloons.iter().flat_map(|balloon| &balloon.parts);
     snapshot.gpus.retain(|gpu| parts().any(|part| part.uuid == gpu.uuid));
     Ok(())

@@ -117,7 +117,9 @@ impl<'a> View<'a> {
 
     fn part(&self, part: &wire::BalloonGpu, pid: u32) -> Part {
         let allocated = ByteSize::new(part.allocated_bytes);
-        let used = self.machine.used_by(pid, part.uuid);
+        // NVML counts what is lent for the holder.
+        let lent = ByteSize::new(part.lent_bytes);
+        let used = self.machine.used_by(pid, part.uuid).map(|used| used.saturating_sub(lent));
         Part {
             is_inflated: Some(part.is_inflated),
             target: part.target_bytes.map(ByteSize::new),
@@ -126,6 +128,7 @@ impl<'a> View<'a> {
             chunk_size: Some(ByteSize::new(part.chunk_bytes)),
             overhead: used.map(|used| used.saturating_sub(allocated)),
             handed_over: Some(ByteSize::new(part.handed_over_bytes)),
+            lent,
             ..self.bare_part(part.uuid)
         }
     }
@@ -148,6 +151,7 @@ impl<'a> View<'a> {
             chunk_size: None,
             overhead: None,
             handed_over: None,
+            lent: ByteSize::ZERO,
             free: memory.map(|memory| memory.free),
             total: memory.map(|memory| memory.total),
         }
@@ -175,6 +179,7 @@ impl<'a> View<'a> {
             pci_bus_id: gpu.pci_bus_id(),
             name: gpu.name.clone(),
             memory: gpu.memory.map(|memory| {
+                let own = processes.iter().filter(|one| one.is_own).filter_map(|one| one.used);
                 let parts = |own| {
                     let balloons = balloons.iter().filter(move |balloon| balloon.is_own == own);
                     balloons.flat_map(|balloon| &balloon.parts).filter(|part| part.uuid == uuid)
@@ -186,7 +191,7 @@ impl<'a> View<'a> {
                     own_balloons: sum(parts(true).filter_map(|part| part.allocated)),
                     overhead: sum(parts(true).filter_map(|part| part.overhead)),
                     foreign_balloons: sum(parts(false).filter_map(|part| part.allocated)),
-                    own_processes: sum(processes.iter().filter(|one| one.is_own).filter_map(|one| one.used)),
+                    own_processes: sum(own.chain(parts(true).map(|part| part.lent))),
                 }
             }),
             utilization_percent: gpu.utilization_percent,

@@ -53,6 +53,10 @@ impl Context {
         }
     }
 
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
     /// Free and total memory of the GPU as the driver reports them.
     pub fn memory(&self) -> Result<Memory, CallError> {
         let (mut free, mut total) = (0, 0);

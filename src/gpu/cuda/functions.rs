@@ -1,10 +1,10 @@
 //! The table of the driver's functions that are called: each name and signature once.
 
-use std::ffi::{c_char, c_int, c_uint};
+use std::ffi::{c_char, c_int, c_uint, c_void};
 
 use cudarc::driver::sys::{
-    CUcontext, CUdevice, CUdevice_attribute, CUdeviceptr, CUlimit, CUmemAllocationProp, CUmemGenericAllocationHandle,
-    CUuuid,
+    CUcontext, CUdevice, CUdevice_attribute, CUdeviceptr, CUlimit, CUmemAllocationHandleType, CUmemAllocationProp,
+    CUmemGenericAllocationHandle, CUuuid,
 };
 use libloading::os::unix::Library;
 
@@ -69,5 +69,7 @@ functions! {
         context_limit: c"cuCtxSetLimit" (CUlimit, usize);
         handle_create: c"cuMemCreate" (*mut CUmemGenericAllocationHandle, usize, *const CUmemAllocationProp, u64);
         handle_release: c"cuMemRelease" (CUmemGenericAllocationHandle);
+        handle_export: c"cuMemExportToShareableHandle"
+            (*mut c_void, CUmemGenericAllocationHandle, CUmemAllocationHandleType, u64);
     }
 }

@@ -1,6 +1,7 @@
 //! Device memory that belongs to no context: virtual memory management without the virtual address.
 
-use std::ffi::c_int;
+use std::ffi::{c_int, c_void};
+use std::os::fd::{FromRawFd, OwnedFd};
 
 use cudarc::driver::sys::{
     CUmemAllocationHandleType, CUmemAllocationProp, CUmemAllocationProp_st__bindgen_ty_1, CUmemAllocationType,
@@ -13,7 +14,16 @@ use crate::units::ByteSize;
 type Create = unsafe extern "C" fn(*mut CUmemGenericAllocationHandle, usize, *const CUmemAllocationProp, u64) -> c_int;
 type Release = unsafe extern "C" fn(CUmemGenericAllocationHandle) -> c_int;
 
-/// A handle to device memory that is mapped nowhere. It is released when dropped.
+const BY_DESCRIPTOR: CUmemAllocationHandleType = CUmemAllocationHandleType::CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
+
+/// Whether other processes can come to the memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    Never,
+    ByDescriptor,
+}
+
+/// A handle to device memory that is mapped nowhere in this process. It is released when dropped.
 pub struct Handle {
     handle: Option<CUmemGenericAllocationHandle>,
     size: ByteSize,
@@ -24,10 +34,13 @@ pub struct Handle {
 impl Device {
     /// Creates `size` of memory on this GPU, a multiple of the granularity. Needs no context; the driver shows such memory
     /// as used, but NVML lists no process for it.
-    pub fn create(&self, size: ByteSize) -> Result<Handle, CallError> {
+    pub fn create(&self, size: ByteSize, sharing: Sharing) -> Result<Handle, CallError> {
         let properties = CUmemAllocationProp {
             type_: CUmemAllocationType::CU_MEM_ALLOCATION_TYPE_PINNED,
-            requestedHandleTypes: CUmemAllocationHandleType::CU_MEM_HANDLE_TYPE_NONE,
+            requestedHandleTypes: match sharing {
+                Sharing::Never => CUmemAllocationHandleType::CU_MEM_HANDLE_TYPE_NONE,
+                Sharing::ByDescriptor => BY_DESCRIPTOR,
+            },
             location: CUmemLocation {
                 type_: CUmemLocationType::CU_MEM_LOCATION_TYPE_DEVICE,
                 id: self.ordinal.cast_signed(),
@@ -62,6 +75,19 @@ impl Handle {
     /// Frees the memory and reports how that went.
     pub fn release(mut self) -> Result<(), CallError> {
         self.free()
+    }
+
+    /// A descriptor by which another process can import the memory and map it. It stays allocated until both have let go of it.
+    pub fn export(&self) -> Result<OwnedFd, CallError> {
+        const CALL: &str = "cuMemExportToShareableHandle";
+        let export = self.driver.functions.handle_export.ok_or_else(|| CallError::missing(CALL))?;
+        let mut descriptor: c_int = -1;
+        let handle = self.handle.unwrap_or_default();
+        // SAFETY: for this type of handle the driver writes a descriptor, which is an integer.
+        let result = unsafe { export((&raw mut descriptor).cast::<c_void>(), handle, BY_DESCRIPTOR, 0) };
+        self.driver.check(CALL, result)?;
+        // SAFETY: the driver has made the descriptor for its caller, who is to close it.
+        Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
     }
 
     fn free(&mut self) -> Result<(), CallError> {

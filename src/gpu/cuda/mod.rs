@@ -22,7 +22,7 @@ pub use context::{Chunk, Context};
 pub use device::{ComputeMode, Device};
 pub use error::{CallError, CudaError, DriverError};
 use functions::Functions;
-pub use handle::Handle;
+pub use handle::{Handle, Sharing};
 
 use crate::units::ByteSize;
 

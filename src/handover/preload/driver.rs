@@ -1,7 +1,7 @@
 //! The driver's own functions that this library calls for itself; each says nothing where the driver has no such function
 //! or fails. Source: <https://docs.nvidia.com/cuda/cuda-driver-api/>, <https://docs.nvidia.com/deploy/nvml-api/>.
 
-use core::ffi::{CStr, c_char};
+use core::ffi::{CStr, c_char, c_void};
 use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -57,17 +57,22 @@ impl Function {
     }
 }
 
-/// Calls a function of a library with arguments of the given types and says whether it succeeded.
-macro_rules! succeeds {
+/// Calls a function of a library with arguments of the given types; [`NOT_INITIALIZED`] where there is none.
+macro_rules! call {
     ($library:ident, $name:literal($($argument:expr => $type:ty),*)) => {{
         static FUNCTION: Function = Function::new(&$library, $name);
-        FUNCTION.address().is_some_and(|address| {
+        FUNCTION.address().map_or(NOT_INITIALIZED, |address| {
             // SAFETY: the function of this name has this signature.
             let function = unsafe { core::mem::transmute::<usize, unsafe extern "C" fn($($type),*) -> Status>(address) };
             // SAFETY: the pointers are to live values of the right types.
-            unsafe { function($($argument),*) == SUCCESS }
+            unsafe { function($($argument),*) }
         })
     }};
+}
+
+/// The same, and says whether it succeeded.
+macro_rules! succeeds {
+    ($library:ident, $name:literal($($arguments:tt)*)) => { call!($library, $name($($arguments)*)) == SUCCESS };
 }
 
 /// The device of the current context.
@@ -117,6 +122,101 @@ pub fn reserved_by(pool: u64) -> Option<u64> {
     let told = succeeds!(CUDA, c"cuMemPoolGetAttribute"(
         pool => u64, RESERVED_MEM_CURRENT => i32, &raw mut bytes => *mut u64));
     told.then_some(bytes)
+}
+
+/// The local memory that each thread of a function uses.
+pub fn local_memory(function: usize) -> Option<u64> {
+    const LOCAL_SIZE_BYTES: i32 = 3;
+    let mut bytes = 0;
+    let told = succeeds!(CUDA, c"cuFuncGetAttribute"(
+        &raw mut bytes => *mut i32, LOCAL_SIZE_BYTES => i32, function => usize));
+    told.then(|| u64::try_from(bytes).ok()).flatten()
+}
+
+/// How many threads a device can run at a time.
+pub fn most_threads(device: i32) -> Option<u64> {
+    const MULTIPROCESSORS: i32 = 16;
+    const THREADS_OF_EACH: i32 = 39;
+    let attribute = |which| {
+        let mut value = 0;
+        let told = succeeds!(CUDA, c"cuDeviceGetAttribute"(&raw mut value => *mut i32, which => i32, device => i32));
+        told.then(|| u64::try_from(value).ok()).flatten()
+    };
+    attribute(MULTIPROCESSORS)?.checked_mul(attribute(THREADS_OF_EACH)?)
+}
+
+/// Waits until a context's work is done; a failure may be that of the work.
+pub fn synchronize(context: u64) -> Status {
+    let status = call!(CUDA, c"cuCtxPushCurrent_v2"(context => u64));
+    if status != SUCCESS {
+        return status;
+    }
+    let status = call!(CUDA, c"cuCtxSynchronize"());
+    let mut popped = 0;
+    call!(CUDA, c"cuCtxPopCurrent_v2"(&raw mut popped => *mut u64));
+    status
+}
+
+/// Addresses without memory behind them.
+pub fn reserve_addresses(size: u64) -> Option<u64> {
+    const ANYWHERE: u64 = 0;
+    let mut address = 0;
+    let reserved = succeeds!(CUDA, c"cuMemAddressReserve"(
+        &raw mut address => *mut u64, size as usize => usize, 0 => usize, ANYWHERE => u64, 0 => u64));
+    reserved.then_some(address)
+}
+
+pub fn free_addresses(address: u64, size: u64) -> bool {
+    succeeds!(CUDA, c"cuMemAddressFree"(address => u64, size as usize => usize))
+}
+
+/// A handle of another process's memory.
+pub fn import(descriptor: i32) -> Option<u64> {
+    const BY_DESCRIPTOR: u32 = 1;
+    let mut handle = 0;
+    let imported = succeeds!(CUDA, c"cuMemImportFromShareableHandle"(
+        &raw mut handle => *mut u64, descriptor as usize as *mut c_void => *mut c_void, BY_DESCRIPTOR => u32));
+    imported.then_some(handle)
+}
+
+pub fn release(handle: u64) -> bool {
+    succeeds!(CUDA, c"cuMemRelease"(handle => u64))
+}
+
+pub fn map(address: u64, size: u64, handle: u64) -> bool {
+    succeeds!(CUDA, c"cuMemMap"(address => u64, size as usize => usize, 0 => usize, handle => u64, 0 => u64))
+}
+
+pub fn unmap(address: u64, size: u64) -> bool {
+    succeeds!(CUDA, c"cuMemUnmap"(address => u64, size as usize => usize))
+}
+
+/// `CUmemAccessDesc`.
+#[repr(C)]
+struct Access {
+    location_kind: u32,
+    location: i32,
+    flags: u32,
+}
+
+/// Lets a device read and write what is mapped.
+pub fn allow_access(address: u64, size: u64, device: i32) -> bool {
+    const DEVICE: u32 = 1;
+    const READ_WRITE: u32 = 3;
+    let access = Access { location_kind: DEVICE, location: device, flags: READ_WRITE };
+    succeeds!(CUDA, c"cuMemSetAccess"(
+        address => u64, size as usize => usize, &raw const access => *const Access, 1 => usize))
+}
+
+/// The device of a context.
+pub fn device_of(context: u64) -> Option<i32> {
+    if call!(CUDA, c"cuCtxPushCurrent_v2"(context => u64)) != SUCCESS {
+        return None;
+    }
+    let device = current_device();
+    let mut popped = 0;
+    call!(CUDA, c"cuCtxPopCurrent_v2"(&raw mut popped => *mut u64));
+    device
 }
 
 /// The identity of one of NVML's devices, out of its text, such as `GPU-` and 32 digits with dashes between.

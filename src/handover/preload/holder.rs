@@ -4,14 +4,14 @@ use core::sync::atomic::Ordering::{Relaxed, Release};
 
 use crate::driver::{OUT_OF_MEMORY, Status};
 use crate::protocol::{
-    Answer, BEGINS, Config, HELLO, MAGIC, MAX_GPUS, MAX_SLOTS, NEED, PATH, PATIENCE_SECONDS, PATIENT, Page, READY,
-    Request, Slot, Uuid, VIEW, VIEW_RAW, Welcome,
+    Answer, BEGINS, Config, HELLO, LEND, LOOK, MAGIC, MAX_GPUS, MAX_SLOTS, NEED, PATH, PATIENCE_SECONDS, PATIENT, Page,
+    Pieces, REACH, READY, RETURN, Request, Slot, Uuid, VIEW, VIEW_RAW, Welcome,
 };
-use crate::system::{self, Futex, Socket};
+use crate::system::{self, Descriptors, Futex, Socket};
 
 /// Written into the image by the holder. `static mut` keeps it in the image's writable part and its value unknown to the
 /// compiler.
-static mut CONFIG: Config = Config { magic: MAGIC, view: VIEW_RAW, socket: [0; PATH] };
+static mut CONFIG: Config = Config { magic: MAGIC, view: VIEW_RAW, lends: 0, measures: 0, socket: [0; PATH] };
 
 fn config() -> Config {
     // SAFETY: nobody writes to it in this process; the holder did before the image was loaded.
@@ -21,6 +21,11 @@ fn config() -> Config {
 /// Which memory the job is to see.
 pub fn view() -> u32 {
     config().view
+}
+
+/// When memory of the balloon can be borrowed.
+pub fn lends() -> u32 {
+    config().lends
 }
 
 /// The shared page and this process's slot on it.
@@ -34,16 +39,16 @@ pub struct Membership {
 /// Says hello; `None` if nobody answers or no slot is left.
 pub fn join() -> Option<Membership> {
     let socket = Socket::connect(&config().socket, PATIENCE_SECONDS)?;
-    if !socket.send(&Request { kind: HELLO, is_guess: 0, size: 0, gpu: [0; 16] }) {
+    if !socket.send(&Request::new(HELLO, [0; 16])) {
         return None;
     }
     let mut welcome = Welcome { slot: u32::MAX, count: 0, uuids: [[0; 16]; MAX_GPUS] };
-    let page = socket.receive(&mut welcome)??;
+    let page = socket.receive(&mut welcome)?;
     let (slot, count) = (welcome.slot as usize, welcome.count as usize);
     if slot >= MAX_SLOTS || count > MAX_GPUS {
         return None;
     }
-    let page = system::map_shared(page.number(), size_of::<Page>())?;
+    let page = system::map_shared(page.first()?, size_of::<Page>())?;
     // SAFETY: the holder's memory, of this size and layout, sealed against shrinking, and never unmapped here.
     let page = unsafe { &*page.cast::<Page>() };
     Some(Membership { page, slot: &page.slots[slot], count, uuids: welcome.uuids })
@@ -71,6 +76,11 @@ impl Membership {
         }
     }
 
+    /// Notes that this process has made a context on a GPU.
+    pub fn has_context(&self, gpu: u8) {
+        self.slot.contexts.fetch_or(1 << gpu, Relaxed);
+    }
+
     pub fn ring_for_unsized(&self) {
         self.page.unsized_news.fetch_add(1, Relaxed);
         self.ring();
@@ -82,10 +92,19 @@ impl Membership {
     }
 }
 
+/// Waits until the holder has looked at what this process has by NVML, if it wants to: the process may be gone in a moment.
+pub fn be_measured() {
+    if config().measures != 0
+        && let Some(socket) = Socket::connect(&config().socket, PATIENCE_SECONDS)
+    {
+        ask(&socket, &Request::new(LOOK, [0; 16]));
+    }
+}
+
 /// What the holder knows of a GPU's memory, read in one go.
 pub fn memory(gpu: Uuid) -> Option<Answer> {
     let socket = Socket::connect(&config().socket, PATIENCE_SECONDS)?;
-    ask(&socket, &Request { kind: VIEW, is_guess: 0, size: 0, gpu }).filter(|answer| answer.yes != 0)
+    ask(&socket, &Request::new(VIEW, gpu)).filter(|answer| answer.yes != 0)
 }
 
 fn ask(socket: &Socket, request: &Request) -> Option<Answer> {
@@ -93,12 +112,69 @@ fn ask(socket: &Socket, request: &Request) -> Option<Answer> {
     (socket.send(request) && socket.receive(&mut answer).is_some()).then_some(answer)
 }
 
+/// Memory of the balloon that this process borrows.
+pub struct Loan {
+    socket: Socket,
+    gpu: Uuid,
+    number: u64,
+    /// Bytes.
+    pub size: u64,
+}
+
+impl Loan {
+    /// Borrows at least `size` bytes under a number that was given to no loan before.
+    pub fn ask(gpu: Uuid, number: u64, size: u64) -> Option<Self> {
+        let socket = Socket::connect(&config().socket, PATIENCE_SECONDS)?;
+        let request = Request { size, loan: number, ..Request::new(LEND, gpu) };
+        let answer = ask(&socket, &request).filter(|answer| answer.yes != 0)?;
+        Some(Self { socket, gpu, number, size: answer.balloon })
+    }
+
+    /// Asks for some of its pieces, from this place on.
+    pub fn ask_for_pieces(&self, place: u32) -> Option<()> {
+        self.socket.send(&Request { loan: self.number, place, ..Request::new(REACH, self.gpu) }).then_some(())
+    }
+
+    /// The pieces asked for: their common size, and a descriptor for each.
+    pub fn pieces(&self) -> Option<(u64, Descriptors)> {
+        let mut pieces = Pieces::default();
+        let descriptors = self.socket.receive(&mut pieces)?;
+        (pieces.count > 0 && descriptors.count() == pieces.count as usize).then_some((pieces.size, descriptors))
+    }
+
+    /// Gives back the pieces from this place on, none of which is mapped.
+    pub fn give_back_from(self, place: u32) {
+        give_back(self.gpu, self.number, place, u64::MAX);
+    }
+}
+
+/// Says that `count` pieces of a loan are mapped no longer. Nobody waits for that: who borrows next is heard after this.
+pub fn give_back(gpu: Uuid, loan: u64, place: u32, count: u64) {
+    if let Some(socket) = Socket::connect(&config().socket, PATIENCE_SECONDS) {
+        socket.send(&Request { size: count, loan, place, ..Request::new(RETURN, gpu) });
+    }
+}
+
 /// How much a call needs.
 #[derive(Clone, Copy)]
 pub enum Need {
     Bytes(u64),
-    /// Nobody tells; 0 is a little.
+    /// The same, and it can be borrowed if others are faster.
+    BytesOrLoan(u64),
+    /// Nobody tells, but as much has been seen to do.
     About(u64),
+    /// Nobody tells: at first as much, then twice as much at each try.
+    AtLeast(u64),
+}
+
+impl Need {
+    /// How many, where that is known.
+    pub fn bytes(self) -> Option<u64> {
+        match self {
+            Self::Bytes(size) | Self::BytesOrLoan(size) => Some(size),
+            Self::About(_) | Self::AtLeast(_) => None,
+        }
+    }
 }
 
 /// How many microseconds to look for the answer without sleeping, once way is being given. The holder may have been stopped.
@@ -131,12 +207,14 @@ impl Turn {
     ) -> Status {
         self.0 = Socket::connect(&config().socket, PATIENCE_SECONDS);
         let Some(socket) = &self.0 else { return OUT_OF_MEMORY };
-        let (size, is_guess, most) = match need {
-            Need::Bytes(size) => (size, 0, LOST_RACES),
-            Need::About(size) => (size, 1, WRONG_GUESSES),
+        let (size, is_guess, growth, most) = match need {
+            Need::Bytes(size) => (size, 0, 0, LOST_RACES),
+            Need::BytesOrLoan(size) => (size, 0, 0, 1),
+            Need::About(size) => (size, 1, 0, WRONG_GUESSES),
+            Need::AtLeast(size) => (size, 1, 1, WRONG_GUESSES),
         };
-        let request = Request { kind: NEED, is_guess, size, gpu };
         for lost in 0..most {
+            let request = Request { is_guess, size: size << (growth * lost), ..Request::new(NEED, gpu) };
             if lost > 0 && is_guess == 0 {
                 // Out of step with whoever was faster.
                 system::sleep(i64::from(lost.min(4)));

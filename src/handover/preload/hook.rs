@@ -44,12 +44,19 @@ impl Hook {
     /// The driver's function. A client that is linked against the driver has never asked for it; then it is the next
     /// definition behind ours.
     pub fn real(&self) -> Option<usize> {
-        let mut real = self.real.load(Relaxed);
-        if real == 0 {
-            real = objects::next_definition(self.symbol)?;
-            self.real.store(real, Relaxed);
-            driver::found(self.symbol, real);
+        match self.real.load(Relaxed) {
+            0 => self.find(),
+            real => Some(real),
         }
+    }
+
+    // Once a hook, and in a hundred hooks: a copy in each would make the library several times as large.
+    #[cold]
+    #[inline(never)]
+    fn find(&self) -> Option<usize> {
+        let real = objects::next_definition(self.symbol)?;
+        self.real.store(real, Relaxed);
+        driver::found(self.symbol, real);
         Some(real)
     }
 

@@ -10,9 +10,12 @@
 
 mod current;
 mod driver;
+mod heap;
 mod holder;
 mod hook;
 mod hooks;
+mod lending;
+mod list;
 mod lock;
 mod objects;
 mod pools;

@@ -3,7 +3,7 @@
 //! Two ways lead from a job's process to its holder. The [`Page`] is memory that both map: there the process counts what
 //! it allocates, without a system call. The socket carries what needs an answer: one [`Request`] is one packet.
 
-use core::sync::atomic::{AtomicI64, AtomicU32};
+use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64};
 
 /// GPUs of one holder, MIG instances included.
 pub const MAX_GPUS: usize = 64;
@@ -29,9 +29,20 @@ pub struct Config {
     pub magic: [u8; 16],
     /// One of the `VIEW_` constants.
     pub view: u32,
+    /// One of the `LENDS_` constants.
+    pub lends: u32,
+    /// 1: a context that is made is measured at once, by a [`LOOK`].
+    pub measures: u32,
     /// Where the holder listens, up to the first NUL.
     pub socket: [u8; PATH],
 }
+
+/// The holder's memory cannot be borrowed.
+pub const LENDS_NEVER: u32 = 0;
+/// It can, where others are faster to take what is freed for the job.
+pub const LENDS_AT_NEED: u32 = 1;
+/// It is borrowed before the driver is asked.
+pub const LENDS_FIRST: u32 = 2;
 
 /// The driver's word.
 pub const VIEW_RAW: u32 = 0;
@@ -70,6 +81,8 @@ pub struct Gpu {
 #[repr(C, align(64))]
 pub struct Slot {
     pub used: [AtomicI64; MAX_GPUS],
+    /// A bit by GPU: whether the process has made a context there, of which only NVML can tell the size.
+    pub contexts: AtomicU64,
 }
 
 /// Asks for a slot; answered with a [`Welcome`], which carries the page's descriptor.
@@ -81,6 +94,15 @@ pub const NEED: u32 = 2;
 pub const VIEW: u32 = 3;
 /// Answers `BEGINS`: this process is trying now, so what is freed from here on has a taker at once.
 pub const READY: u32 = 4;
+/// Asks to borrow at least `size` bytes of the balloon under the number `loan`, which this process has given to no other.
+/// `Answer::balloon` says how many it got.
+pub const LEND: u32 = 5;
+/// Asks for the pieces of a loan from `place` on; answered with some [`Pieces`].
+pub const REACH: u32 = 6;
+/// Says that the process has let go of pieces of a loan: of as many as `size` says, from `place` on. Not answered.
+pub const RETURN: u32 = 7;
+/// Asks for a look at NVML, which is answered once it is over.
+pub const LOOK: u32 = 8;
 
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -89,7 +111,31 @@ pub struct Request {
     pub is_guess: u32,
     pub size: u64,
     pub gpu: Uuid,
+    pub loan: u64,
+    pub place: u32,
+    pub padding: u32,
 }
+
+impl Request {
+    /// What needs no more to be said.
+    pub const fn new(kind: u32, gpu: Uuid) -> Self {
+        Self { kind, is_guess: 0, size: 0, gpu, loan: 0, place: 0, padding: 0 }
+    }
+}
+
+/// To `REACH`: that many pieces of `size` bytes each, whose descriptors come along. None: the driver refuses, or there is no
+/// such loan.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Pieces {
+    pub count: u32,
+    pub padding: u32,
+    pub size: u64,
+}
+
+/// How many descriptors come along at most. The kernel takes 253 (unix(7)), but while some are being mapped the next are got
+/// ready.
+pub const MOST_PIECES: usize = 16;
 
 /// To `HELLO`. The GPUs are numbered by their place in `uuids`.
 #[repr(C)]
@@ -101,11 +147,11 @@ pub struct Welcome {
     pub uuids: [Uuid; MAX_GPUS],
 }
 
-/// To `NEED` and `VIEW`.
+/// To `NEED`, `VIEW` and `LEND`.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub struct Answer {
-    /// 1: to `NEED`, that trying again may help; to `VIEW`, that the numbers below are right. Else 0, or [`PATIENT`] or [`BEGINS`].
+    /// 1: to `NEED`, that trying again may help; to `VIEW` and `LEND`, that the numbers below are right. Else 0, or [`PATIENT`] or [`BEGINS`].
     pub yes: u32,
     pub padding: u32,
     pub free: u64,
@@ -138,8 +184,12 @@ pub unsafe trait Packet: Copy {
 }
 
 // SAFETY: integers and arrays of them, without a gap.
+unsafe impl Packet for Config {}
+// SAFETY: as above.
 unsafe impl Packet for Request {}
 // SAFETY: as above.
 unsafe impl Packet for Welcome {}
 // SAFETY: integers; `padding` fills the only gap.
 unsafe impl Packet for Answer {}
+// SAFETY: as above.
+unsafe impl Packet for Pieces {}

@@ -3,18 +3,21 @@
 
 use core::mem::MaybeUninit;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use core::sync::atomic::{AtomicPtr, AtomicU8};
+use core::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU8, AtomicU64};
 
 use crate::current::Remembered;
 use crate::driver;
+use crate::heap::Heap;
 use crate::holder::{self, Membership};
+use crate::lending;
 use crate::lock::{Lock, Locked};
 use crate::pools::Pools;
+use crate::protocol::{MAX_GPUS, Uuid};
 use crate::system;
 use crate::table::{Entry, Kind, Table};
 
 /// CUDA devices that are remembered; others are looked up each time.
-const DEVICES: usize = 64;
+pub const DEVICES: usize = 64;
 
 /// All zero: nothing known yet.
 #[repr(C)]
@@ -32,6 +35,14 @@ pub struct State {
     pub pools: Pools,
     /// By CUDA device: the primary context as it was last handed out.
     pub primary: Locked<[u64; DEVICES]>,
+    /// By CUDA device: which others were allowed to access its memory, a bit each.
+    pub peers: [AtomicU64; DEVICES],
+    /// By GPU of the reservation: what is borrowed of its balloon.
+    pub heaps: Locked<[Heap; MAX_GPUS]>,
+    /// Whether anything ever was.
+    pub has_borrowed: AtomicBool,
+    /// Until when it is better to borrow than to ask the driver, on the clock of [`system::now`]; 0 if it never was.
+    pub wary_until: AtomicI64,
 }
 
 /// What takes the driver so long that asking it for the context does not count.
@@ -109,6 +120,11 @@ impl State {
         gpu
     }
 
+    /// The identity of a GPU of the reservation.
+    pub fn uuid(&self, gpu: u8) -> Option<Uuid> {
+        self.membership()?.uuids().get(usize::from(gpu)).copied()
+    }
+
     /// Counts `change` bytes on a GPU of the reservation. No system call, unless it is time to wake the holder.
     pub fn count(&self, gpu: u8, change: i64) {
         if change != 0
@@ -123,6 +139,15 @@ impl State {
         if let Some(membership) = self.membership() {
             membership.ring_for_unsized();
         }
+    }
+
+    /// The process has made a context on a CUDA device.
+    pub fn context_made(&self, device: i32) {
+        if let (Some(gpu), Some(membership)) = (self.gpu(device), self.membership()) {
+            membership.has_context(gpu);
+        }
+        self.unsized_news();
+        holder::be_measured();
     }
 
     /// Takes note of how long the driver took to refuse memory.
@@ -154,6 +179,7 @@ impl State {
         for kind in [Kind::Memory, Kind::Array] {
             self.table.lock().remove_owned(kind, context, |entry| self.count(entry.gpu, -entry.size.cast_signed()));
         }
+        lending::context_gone(self, context);
         self.pools.refresh_all(self);
         self.unsized_news();
     }

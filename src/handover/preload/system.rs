@@ -3,6 +3,8 @@
 use core::arch::asm;
 use core::ffi::c_void;
 
+use super::protocol::MOST_PIECES;
+
 #[cfg(target_arch = "x86_64")]
 mod number {
     pub const CLOSE: usize = 3;
@@ -153,14 +155,17 @@ struct Message {
     flags: i32,
 }
 
-/// `cmsghdr` with one descriptor.
+/// `cmsghdr` with descriptors.
 #[repr(C)]
 struct Control {
     length: usize,
     level: i32,
     kind: i32,
-    descriptor: i32,
-    padding: i32,
+    descriptors: [i32; MOST_PIECES],
+}
+
+impl Control {
+    const HEADER: usize = core::mem::offset_of!(Self, descriptors);
 }
 
 const UNIX: usize = 1;
@@ -197,8 +202,8 @@ impl Socket {
         uninterrupted(send) == size_of::<T>() as isize
     }
 
-    /// Receives one packet of exactly the right length, and the descriptor that came with it, if any.
-    pub fn receive<T: super::protocol::Packet>(&self, packet: &mut T) -> Option<Option<Descriptor>> {
+    /// Receives one packet of exactly the right length, and the descriptors that came with it.
+    pub fn receive<T: super::protocol::Packet>(&self, packet: &mut T) -> Option<Descriptors> {
         self.receive_with(packet, 0).ok()
     }
 
@@ -212,14 +217,10 @@ impl Socket {
         }
     }
 
-    fn receive_with<T: super::protocol::Packet>(
-        &self,
-        packet: &mut T,
-        flags: usize,
-    ) -> Result<Option<Descriptor>, isize> {
+    fn receive_with<T: super::protocol::Packet>(&self, packet: &mut T, flags: usize) -> Result<Descriptors, isize> {
         const CLOEXEC: usize = 0x4000_0000;
         let mut buffer = Buffer { start: core::ptr::from_mut(packet).cast(), length: size_of::<T>() };
-        let mut control = Control { length: 0, level: 0, kind: 0, descriptor: -1, padding: 0 };
+        let mut control = Control { length: 0, level: 0, kind: 0, descriptors: [-1; MOST_PIECES] };
         let mut message = Message {
             name: 0,
             name_length: 0,
@@ -234,8 +235,10 @@ impl Socket {
         let receive = || unsafe { call(number::RECVMSG, [self.0 as usize, at, CLOEXEC | flags, 0, 0, 0]) };
         let length = uninterrupted(receive);
         let carried = control.level == SOL_SOCKET as i32 && control.kind == SCM_RIGHTS;
-        let descriptor = carried.then_some(Descriptor(control.descriptor));
-        if length == size_of::<T>() as isize { Ok(descriptor) } else { Err(length) }
+        let bytes = if carried { control.length.saturating_sub(Control::HEADER) } else { 0 };
+        let count = (bytes / size_of::<i32>()).min(MOST_PIECES);
+        let descriptors = Descriptors { numbers: control.descriptors, count };
+        if length == size_of::<T>() as isize { Ok(descriptors) } else { Err(length) }
     }
 }
 
@@ -245,18 +248,29 @@ impl Drop for Socket {
     }
 }
 
-/// A descriptor that came with a packet. Closed when dropped.
-pub struct Descriptor(i32);
+/// The descriptors that came with a packet. Closed when dropped.
+pub struct Descriptors {
+    numbers: [i32; MOST_PIECES],
+    count: usize,
+}
 
-impl Descriptor {
-    pub fn number(&self) -> i32 {
-        self.0
+impl Descriptors {
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    pub fn first(&self) -> Option<i32> {
+        self.numbers().first().copied()
+    }
+
+    pub fn numbers(&self) -> &[i32] {
+        self.numbers.get(..self.count).unwrap_or(&[])
     }
 }
 
-impl Drop for Descriptor {
+impl Drop for Descriptors {
     fn drop(&mut self) {
-        close(self.0);
+        self.numbers().iter().for_each(|descriptor| close(*descriptor));
     }
 }
 

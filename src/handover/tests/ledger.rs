@@ -1,13 +1,15 @@
 //! The ledger, with lanes that write down what they are told.
 
+use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 
+use crate::balloon::Loan;
 use crate::gpu::GpuUuid;
 use crate::handover::ledger::{Ledger, Reading};
 use crate::handover::page::Shared;
-use crate::handover::{JobUse, Lane, Need, Reply, View, Yielded};
+use crate::handover::{JobUse, Lane, Need, Pieces, Reply, View, Yielded};
 use crate::units::ByteSize;
 
 const MB: u64 = 1 << 20;
@@ -52,6 +54,18 @@ impl Lane for Recorder {
 
     fn settle(&self, job: JobUse) {
         self.follow(job);
+    }
+
+    fn lend(&self, _loan: Loan, _size: ByteSize, _reply: Reply<ByteSize>) {}
+
+    fn reach(&self, _loan: Loan, _from: usize, _reply: Reply<Pieces>) {}
+
+    fn take_home(&self, _loan: Loan, _places: Range<usize>) {}
+
+    fn take_home_all_of(&self, _pid: u32) {}
+
+    fn most_lent(&self) -> ByteSize {
+        ByteSize::ZERO
     }
 
     fn view(&self, _reply: Reply<View>) {}
@@ -125,7 +139,7 @@ fn who_has_ended_holds_nothing_and_leaves_its_slot() {
     let mut bench = Bench::new();
     let slot = bench.ledger.admit(10).unwrap();
     bench.count(slot, 0, 300);
-    bench.ledger.audited(0, Reading { members: [(10, 500 * MB)].into(), strangers: 0 });
+    bench.ledger.audited(0, Reading { members: [(10, 500 * MB)].into(), ..Reading::default() });
     assert_eq!(bench.told(0).last(), Some(&800));
     bench.ledger.dismiss(10);
     assert_eq!(bench.told(0), [0]);
@@ -147,7 +161,7 @@ fn a_late_look_at_a_dead_process_is_left_out() {
     let mut bench = Bench::new();
     bench.ledger.admit(10).unwrap();
     bench.ledger.dismiss(10);
-    bench.ledger.audited(0, Reading { members: [(10, 500 * MB)].into(), strangers: 20 * MB });
+    bench.ledger.audited(0, Reading { members: [(10, 500 * MB)].into(), strangers: 20 * MB, ..Reading::default() });
     assert_eq!(bench.told(0).last(), Some(&20));
 }
 
@@ -180,4 +194,51 @@ fn slots_run_out_without_harm() {
     let mut bench = Bench::new();
     let admitted = (1..=2000).filter(|pid| bench.ledger.admit(*pid).is_some()).count();
     assert_eq!(admitted, crate::handover::protocol::MAX_SLOTS);
+}
+
+/// The process has made a context, as the library notes.
+fn make_context(bench: &Bench, slot: usize, gpu: usize) {
+    bench.shared.page().slots[slot].contexts.fetch_or(1 << gpu, Relaxed);
+}
+
+#[test]
+fn what_was_seen_once_counts_in_the_peak_of_a_process_that_has_ended() {
+    let mut bench = Bench::new();
+    let slot = bench.ledger.admit(10).unwrap();
+    make_context(&bench, slot, 0);
+    bench.count(slot, 0, 100);
+    bench.ledger.audited(0, Reading { glimpsed: [(10, 300 * MB)].into(), ..Reading::default() });
+    bench.ledger.dismiss(10);
+    // Another one of which nothing is told takes as much, but not beside the first.
+    let slot = bench.ledger.admit(11).unwrap();
+    make_context(&bench, slot, 0);
+    let usage = bench.ledger.usage();
+    assert_eq!((usage[0].peak, usage[0].is_estimated), (400 * MB, false));
+    assert_eq!((usage[1].peak, usage[1].is_estimated), (0, false));
+}
+
+#[test]
+fn what_nobody_tells_of_is_estimated_for_each_process() {
+    let mut bench = Bench::new();
+    for pid in [10, 11] {
+        let slot = bench.ledger.admit(pid).unwrap();
+        make_context(&bench, slot, 1);
+    }
+    bench.ledger.dismiss(10);
+    bench.ledger.dismiss(11);
+    let usage = bench.ledger.usage();
+    assert_eq!((usage[1].peak, usage[1].is_estimated), (2 * 528 * MB, true));
+    assert_eq!((usage[0].peak, usage[0].is_estimated), (0, false));
+}
+
+#[test]
+fn what_is_measured_is_not_estimated() {
+    let mut bench = Bench::new();
+    let slot = bench.ledger.admit(10).unwrap();
+    make_context(&bench, slot, 0);
+    let seen = || [(10, 200 * MB)].into();
+    bench.ledger.audited(0, Reading { members: seen(), glimpsed: seen(), ..Reading::default() });
+    bench.ledger.dismiss(10);
+    let usage = bench.ledger.usage();
+    assert_eq!((usage[0].peak, usage[0].is_estimated), (200 * MB, false));
 }

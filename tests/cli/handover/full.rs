@@ -60,7 +60,7 @@ fn with_a_thief_beside_it_the_job_never_fails_as_long_as_the_balloon_has_enough(
         got += 1;
         assert!(got < 200, "there is an end");
     }
-    let left = super::balloon(&machine, 0, &job);
+    let left = machine.status()["balloons"][0]["gpus"][0]["allocated_bytes"].as_u64().expect("bytes");
     assert!(left < 50 * MB, "it failed with {left} bytes in the balloon");
 }
 
@@ -174,4 +174,65 @@ fn calls_that_take_a_little_are_tried_again() {
     }
     machine.inject(&Fault::next("cuStreamCreate", 999));
     assert!(job.ask("stream 3").starts_with("error 999"), "another failure is the driver's word");
+}
+
+/// A job with a context on a GPU that is full but for its reservation of 6 GB.
+fn job_on<'a>(machine: &'a Machine, streams: &str) -> (Script, gpu_sim::Occupant<'a>) {
+    let mut job = probe(machine, "--gpu 0 --reserve 6GB", streams);
+    job.must("pid");
+    let others = machine.occupy(0, 8 * GB - machine.used(0));
+    job.must("ctx 0");
+    (job, others)
+}
+
+/// The stacks of all threads that a simulated GPU can run, beyond the usual 1 KB that a context brings.
+fn stacks(each: u64) -> u64 {
+    (each - 1024) * 132 * 2048
+}
+
+#[test]
+fn a_launch_that_needs_larger_stacks_gets_them() {
+    for streams in ["", "ptsz"] {
+        for launch in ["launch 0", "launch_ex 0", "launch_together 0", "graph 0"] {
+            let machine = full();
+            let (mut job, _others) = job_on(&machine, streams);
+            job.must("kernel 0 4096");
+            job.must(launch);
+            assert!(machine.used_by(0, job.pid()) < 6 * GB - stacks(4096), "the balloon has given way");
+            machine.wait_for("job + balloon = reservation", |state| {
+                let held = state.used_by(0, job.pid()) + stacks(4096);
+                held <= 6 * GB && held + 200 * MB >= 6 * GB
+            });
+        }
+    }
+}
+
+#[test]
+fn stacks_that_are_asked_for_are_made_room_for() {
+    let machine = full();
+    let (mut job, _others) = job_on(&machine, "");
+    job.must("limit 0 16384");
+    job.must("kernel 0 8192");
+    job.must("launch 0");
+}
+
+#[test]
+fn a_launch_fails_as_it_would_without_us_where_the_reservation_does_not_do() {
+    let machine = full();
+    let (mut job, _others) = job_on(&machine, "");
+    job.must("kernel 0 32768");
+    assert!(job.ask("launch 0").starts_with("error 2"), "8 GB of stacks");
+    job.must("kernel 1 1024");
+    for error in [700, 701, 719] {
+        machine.inject(&Fault::next("cuLaunchKernel", error));
+        assert_eq!(job.ask("launch 1"), format!("error {error}"), "only want of memory is a reason to try again");
+    }
+    job.must("launch 1");
+}
+
+#[test]
+fn code_of_any_size_finds_its_place() {
+    let machine = full();
+    let (mut job, _others) = job_on(&machine, "");
+    job.must("code 0 3000");
 }

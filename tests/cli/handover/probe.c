@@ -28,6 +28,8 @@ static uint64_t things[4096];
 
 struct place { uint32_t kind, handle_types, location; int32_t id; void *windows; unsigned char rest[72]; };
 
+struct config { unsigned grid[3], block[3], shared; void *stream, *attributes; unsigned count; };
+
 static int answer(int status, const char *text) {
     if (status) printf("error %d\n", status); else printf("ok %s\n", text);
     fflush(stdout);
@@ -38,7 +40,7 @@ int main(int count, char **words) {
     uint64_t flags = count > 1 && !strcmp(words[1], "ptsz") ? 2 : 0;
     void *library = dlopen("libcuda.so.1", RTLD_NOW);
     if (!library || !(get = (resolver)dlsym(library, "cuGetProcAddress_v2"))) return 3;
-    char line[256], verb[64], text[64];
+    char line[256], verb[64], text[64], code[256];
     unsigned long a = 0, b = 0;
     uint64_t context = 0;
     while (fgets(line, sizeof line, stdin)) {
@@ -71,6 +73,37 @@ int main(int count, char **words) {
             int status = CALL(cuDeviceGetDefaultMemPool, &pool, (int)a);
             answer(status ? status : CALL(cuMemPoolTrimTo, pool, (size_t)0), "");
         }
+        /* THING VALUE: writes it from end to end and reads the last byte */
+        else if (!strcmp(verb, "fill")) {
+            size_t length = 0;
+            unsigned char last = 0;
+            int status = CALL(cuMemGetAddressRange, NULL, &length, things[a]);
+            if (!status) status = CALL(cuMemsetD8, things[a], (unsigned char)b, length);
+            if (!status) status = CALL(cuMemcpyDtoH, &last, things[a] + length - 1, (size_t)1);
+            snprintf(text, sizeof text, "%u", last);
+            answer(status, text);
+        } else if (!strcmp(verb, "range")) {
+            uint64_t base = 0;
+            size_t length = 0;
+            int status = CALL(cuMemGetAddressRange, &base, &length, things[a] + 5);
+            snprintf(text, sizeof text, "%d %zu", (int)(things[a] - base), length >> 20);
+            answer(status, text);
+        }
+        /* Whether device B can access a thing, and lets it */
+        else if (!strcmp(verb, "access")) {
+            int place[2] = { 1, (int)b };
+            unsigned long long access = 0;
+            int status = CALL(cuMemGetAccess, &access, place, things[a]);
+            snprintf(text, sizeof text, "%llu", access);
+            answer(status, text);
+        } else if (!strcmp(verb, "peer")) {
+            uint64_t owner = context, accessor;
+            int status = CALL(cuDevicePrimaryCtxRetain, &accessor, (int)a);
+            if (!status) status = CALL(cuCtxSetCurrent, accessor);
+            if (!status) status = CALL(cuCtxEnablePeerAccess, owner, 0u);
+            if (!status) status = CALL(cuCtxSetCurrent, owner);
+            answer(status, "");
+        }
         /* Physical memory: THING MB, on device 0 */
         else if (!strcmp(verb, "create")) {
             struct place place = { .kind = 1, .location = 1, .id = 0 };
@@ -91,6 +124,32 @@ int main(int count, char **words) {
         else if (!strcmp(verb, "stream")) answer(CALL(cuStreamCreate, &things[a], 0), "");
         else if (!strcmp(verb, "event")) answer(CALL(cuEventCreate, &things[a], 0), "");
         else if (!strcmp(verb, "pinned")) answer(CALL(cuMemHostAlloc, &things[a], size, 0), "");
+        /* A program with MB of variables; and one with a function that needs B bytes of local memory, which THING becomes */
+        else if (!strcmp(verb, "code")) {
+            snprintf(code, sizeof code, ".version 7.0\n.global .align 4 .b8 table[%zu];\n", size);
+            answer(CALL(cuModuleLoadData, &things[a], code), "");
+        } else if (!strcmp(verb, "kernel")) {
+            uint64_t module;
+            snprintf(code, sizeof code, ".version 7.0\n.visible .entry deep()\n{\n.local .align 16 .b8 stack[%lu];\n}\n", b);
+            int status = CALL(cuModuleLoadData, &module, code);
+            answer(status ? status : CALL(cuModuleGetFunction, &things[a], module, "deep"), "");
+        } else if (!strcmp(verb, "launch"))
+            answer(CALL(cuLaunchKernel, things[a], 1, 1, 1, 32, 1, 1, 0, NULL, NULL, NULL), "");
+        else if (!strcmp(verb, "launch_ex")) {
+            struct config config = { .grid = { 1, 1, 1 }, .block = { 32, 1, 1 } };
+            answer(CALL(cuLaunchKernelEx, &config, things[a], NULL, NULL), "");
+        } else if (!strcmp(verb, "launch_together"))
+            answer(CALL(cuLaunchCooperativeKernel, things[a], 1, 1, 1, 32, 1, 1, 0, NULL, NULL), "");
+        /* The same in a graph */
+        else if (!strcmp(verb, "graph")) {
+            void *stream, *graph, *executable;
+            int status = CALL(cuStreamCreate, &stream, 1);
+            if (!status) status = CALL(cuStreamBeginCapture, stream, 2);
+            if (!status) status = CALL(cuLaunchKernel, things[a], 1, 1, 1, 32, 1, 1, 0, stream, NULL, NULL);
+            if (!status) status = CALL(cuStreamEndCapture, stream, &graph);
+            if (!status) status = CALL(cuGraphInstantiateWithFlags, &executable, graph, (uint64_t)0);
+            answer(status ? status : CALL(cuGraphLaunch, executable, stream), "");
+        } else if (!strcmp(verb, "limit")) answer(CALL(cuCtxSetLimit, (unsigned)a, (size_t)b), "");
         else if (!strcmp(verb, "info")) {
             size_t free, total;
             int status = CALL(cuMemGetInfo, &free, &total);

@@ -189,7 +189,7 @@ fn ends(process: &OwnedFd) {
 
 #[test]
 fn what_is_left_behind_starts_programs_without_a_complaint() {
-    for end in ["exit 8", "kill -9 $PPID; exit 8"] {
+    for end in ["exit 8", "sleep 0.2; exit 8", "kill -9 $PPID; exit 8"] {
         let machine = Machine::new();
         let script = format!(
             "trap '' TERM; echo $LD_PRELOAD; exec 3<&0; (setsid sh -c 'read go; ls /; echo late' <&3 &); {end}"

@@ -44,6 +44,71 @@ fn it_tells_the_peak_and_the_right_reservation() {
     assert_eq!(summary["right_reserve"], serde_json::Value::Null, "not every GPU was used");
 }
 
+/// The summary as JSON, of a job that runs each of these scripts in a process of its own, and ends at once.
+#[track_caller]
+fn summary_of_a_short_job(machine: &Machine, options: &str, scripts: &[&str]) -> serde_json::Value {
+    let client = gpu_sim::program().display().to_string();
+    let mut command = machine.program(&format!("run {options} --json --summary -- sh -c"));
+    let lines = scripts.iter().map(|script| format!("printf '{script}' | {client} client >/dev/null"));
+    command.arg(lines.collect::<Vec<_>>().join("; "));
+    let said = Running::start(&mut command).wait().exits(0);
+    serde_json::from_str(&said.stderr).expect("JSON")
+}
+
+const SHORT: &str = "ctx 0\\nalloc 1GB\\n";
+
+#[test]
+fn a_job_that_ends_at_once_has_its_context_counted() {
+    let machine = Machine::new();
+    for scripts in [&[SHORT][..], &["ctx 0\\n", SHORT, "ctx 0\\nalloc 500MB\\n"]] {
+        let summary = summary_of_a_short_job(&machine, "--reserve 4GB", scripts);
+        let gpu = &summary["gpus"][0];
+        assert_eq!(gpu["peak_bytes"], CONTEXT + GB, "{summary}");
+        assert_eq!((&gpu["is_estimated"], &summary["right_reserve"]), (&false.into(), &"1524MB".into()));
+    }
+}
+
+#[test]
+fn a_context_of_which_nobody_tells_counts_as_much_as_one_takes_as_a_rule() {
+    let machine = Machine::new();
+    let blind = Machine::with(|builder| builder.without_nvml());
+    for (machine, options) in [(&machine, "--handover preload"), (&blind, "--handover auto")] {
+        let options = format!("--gpu 0,1 --reserve 4GB {options}");
+        let summary = summary_of_a_short_job(machine, &options, &[SHORT, "ctx 0\\n"]);
+        let gpu = &summary["gpus"][0];
+        assert_eq!((&gpu["peak_bytes"], &gpu["is_estimated"]), (&(GB + 528 * MB).into(), &true.into()), "{summary}");
+        let unused = &summary["gpus"][1];
+        assert_eq!((&unused["peak_bytes"], &unused["is_estimated"]), (&0.into(), &false.into()), "{summary}");
+    }
+    let said = machine.run("run --reserve 1GB --handover preload --summary -- true").exits(0);
+    said.says(&["GPU 0: peak 0 B of"]);
+}
+
+#[test]
+fn a_few_looks_at_a_job_tell_no_peak() {
+    let machine = Machine::new();
+    for script in ["", SHORT] {
+        let summary = summary_of_a_short_job(&machine, "--reserve 4GB --handover nvml", &[script]);
+        assert_eq!(summary["gpus"][0]["peak_bytes"], serde_json::Value::Null, "{summary}");
+        assert_eq!(summary["right_reserve"], serde_json::Value::Null, "{summary}");
+    }
+}
+
+#[test]
+fn many_looks_at_a_job_tell_its_peak() {
+    let machine = Machine::new();
+    let file = machine.runtime().join("summary.json");
+    let options = format!("--reserve 4GB --handover nvml --json --summary={}", file.display());
+    let mut job = machine.job(&options);
+    job.must("ctx 0");
+    job.must("alloc 1GB");
+    // What it takes to be sure is how long it was looked at.
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    assert!(job.end().success());
+    let summary: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    assert_eq!(summary["gpus"][0]["peak_bytes"], CONTEXT + GB, "{summary}");
+}
+
 #[test]
 fn a_reservation_of_what_it_suggests_is_enough_on_a_full_gpu() {
     let steps = ["ctx 0", "alloc 1GB", "alloc 700MB"];
@@ -88,10 +153,13 @@ fn without_a_file_it_goes_to_standard_error_and_stdout_is_the_commands() {
 }
 
 #[test]
-fn a_summary_that_cannot_be_written_changes_nothing_else() {
+fn a_summary_that_cannot_be_written_is_not_lost_and_changes_nothing_else() {
     let machine = Machine::new();
-    let said = machine.run("run --gpu 0 --reserve 1GB --summary=/no/such/place -- sh -c").exits(2);
-    assert!(said.stderr.contains("the summary cannot be written"), "{}", said.stderr);
+    for (file, why) in [("/no/such/place", "No such file"), ("/dev/full", "No space left"), ("/", "Is a directory")] {
+        let said = machine.run(&format!("run --gpu 0 --reserve 1GB --summary={file} -- sh -c")).exits(2);
+        let told = format!("gpu-balloon: cannot write the summary to {file}: {why}");
+        said.says(&[&told, "\ngpu-balloon: summary of sh -c\n", "GPU 0: peak 0 B"]);
+    }
 }
 
 #[test]

@@ -39,6 +39,7 @@ impl Process {
         request.extend(0_u32.to_ne_bytes());
         request.extend(GB.to_ne_bytes());
         request.extend(self.gpu);
+        request.extend([0; 16]);
         rustix::net::send(&self.socket, &request, SendFlags::NOSIGNAL).unwrap();
     }
 

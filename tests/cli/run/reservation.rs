@@ -1,13 +1,13 @@
 //! What may become of the reservation while the command runs, and of both when one of them is killed.
 
 use std::os::unix::process::ExitStatusExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gpu_sim::{Family, GB, UNKNOWN_ERROR};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::start;
-use crate::harness::{CONTEXT, Machine, PROGRAM, Running};
+use crate::harness::{CONTEXT, DEADLINE, Machine, PROGRAM, Running};
 use crate::run_signals::listener;
 
 #[test]
@@ -88,6 +88,26 @@ fn killing_the_wrapper_tells_the_command_and_frees_the_memory() {
     let named = |entry: std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("train");
     assert!(!std::fs::read_dir(machine.registry()).unwrap().any(|entry| named(entry.unwrap())));
     machine.run("run --reserve 1GB --name train -- true").exits(0);
+}
+
+#[test]
+fn a_killed_wrapper_leaves_no_files() {
+    let machine = Machine::with(|builder| builder.delay(Family::Alloc, Duration::from_millis(20)));
+    for size in ["20GB", "100MB"] {
+        let command = ["sh", "-c", "trap '' TERM; echo started; read line"];
+        let mut wrapper = Running::start(&mut machine.wrap(&format!("--reserve {size} --name train"), &command));
+        if size == "100MB" {
+            assert_eq!(wrapper.line(), "started");
+        }
+        machine.wait_for("it has begun", |machine| machine.used(0) > CONTEXT);
+        assert_ne!(machine.registered(), [""; 0]);
+        wrapper.signal(Signal::KILL);
+        // Nobody else looks, and the command goes on.
+        let deadline = Instant::now() + DEADLINE;
+        while !machine.registered().is_empty() {
+            assert!(Instant::now() < deadline, "{:?}", machine.registered());
+        }
+    }
 }
 
 #[test]

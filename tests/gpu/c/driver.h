@@ -44,6 +44,18 @@ struct nvml_memory {
 	X(cuMemGetInfo_v2, (size_t *, size_t *)) \
 	X(cuMemAlloc_v2, (memory *, size_t)) \
 	X(cuMemFree_v2, (memory)) \
+	X(cuMemsetD32_v2, (memory, unsigned, size_t)) \
+	X(cuMemcpyDtoH_v2, (void *, memory, size_t)) \
+	X(cuModuleLoadData, (void **, const void *)) \
+	X(cuModuleUnload, (void *)) \
+	X(cuModuleGetFunction, (void **, void *, const char *)) \
+	X(cuLaunchKernel, (void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void *, void **, void **)) \
+	X(cuCtxSynchronize, (void)) \
+	X(cuStreamCreate, (void **, unsigned)) \
+	X(cuStreamBeginCapture_v2, (void *, int)) \
+	X(cuStreamEndCapture, (void *, void **)) \
+	X(cuGraphInstantiateWithFlags, (void **, void *, unsigned long long)) \
+	X(cuGraphLaunch, (void *, void *)) \
 	X(cuMemCreate, (memory *, size_t, const struct physical *, unsigned long long)) \
 	X(cuMemRelease, (memory))
 

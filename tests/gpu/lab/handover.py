@@ -9,16 +9,21 @@ from lab.readings import Gpu, Sampler
 from lab.report import mib
 from lab.stress import CHUNK, HEADER, PIECE, RESERVE, THIEVES, Others, Rounds, alone, stress, summary_of, wrapped
 
+VMM = ["--handover", "vmm"]
+
 # What makes each framework allocate as it is named.
 JOBS = [
     ("torch, native", "torch_job", {}, []),
+    ("torch, native, --handover vmm", "torch_job", {}, VMM),
     ("torch, expandable segments", "torch_job", {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}, []),
     ("torch, cudaMallocAsync", "torch_job", {"PYTORCH_CUDA_ALLOC_CONF": "backend:cudaMallocAsync"}, []),
     ("jax, growing", "jax_job", {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}, []),
     ("jax, preallocating, capped view", "jax_job", {"XLA_PYTHON_CLIENT_PREALLOCATE": "true"}, ["--view", "capped"]),
     ("jax, preallocating, shared view", "jax_job", {"XLA_PYTHON_CLIENT_PREALLOCATE": "true"}, []),
     ("jax, no pool", "jax_job", {"XLA_PYTHON_CLIENT_ALLOCATOR": "platform"}, []),
+    ("jax, preallocating, --handover vmm", "jax_job", {"XLA_PYTHON_CLIENT_PREALLOCATE": "true"}, VMM),
     ("cupy", "cupy_job", {}, []),
+    ("cupy, --handover vmm", "cupy_job", {}, VMM),
     ("numba", "numba_job", {}, []),
 ]
 # As `run` has it for the job: some frameworks take memory on every GPU they see.
@@ -30,14 +35,34 @@ PIECES = 48  # 3 GB
 IMPORT = 150
 
 
+# What is done with a C job: its options, the thief, how many rounds, and whether all else on the GPU is taken.
+CASES = [
+    ("the GPU otherwise empty", [], "none", 21, False),
+    ("the GPU full", [], "none", 21, True),
+    ("the GPU full", [], "every 1 ms", 21, True),
+    ("the GPU full", [], "spinning", 21, True),
+    ("--handover vmm, the GPU otherwise empty", VMM, "none", 5, False),
+    ("--handover vmm, the GPU full", VMM, "none", 21, True),
+    ("--handover vmm, the GPU full", VMM, "every 1 ms", 21, True),
+    ("--handover vmm, the GPU full", VMM, "spinning", 21, True),
+    ("--handover nvml, the GPU full", ["--handover", "nvml"], "none", 3, True),
+    ("--handover nvml, the GPU otherwise empty", ["--handover", "nvml"], "none", 5, False),
+    ("--handover off, the GPU full", ["--handover", "off"], "none", 1, True),
+]
+
+
 def run(lab):
+    several(lab, [handovers, contexts, launches, latencies, views, frameworks])
+
+
+def several(lab, pieces):
     gpu = Gpu()
     if lab.call(lab.balloon, "run", "--reserve", "64MB", "--", "true")[0]:
         raise Silent("`gpu-balloon run -- true` fails: see the log")
     lab.report.heading(f"Handover: {RESERVE} reserved, pieces of {PIECE // MB} MB, everything else on the GPU taken")
     with ExitStack() as stack:
         others = Others(lab, stack)
-        for piece in [handovers, contexts, latencies, views, frameworks]:
+        for piece in pieces:
             lab.attempt(piece.__name__, piece, lab, gpu, others)
 
 
@@ -55,7 +80,7 @@ def c_job(lab, what, others, options, use, is_full=True):
     return found, summary
 
 
-def handovers(lab, gpu, others):
+def handovers(lab, gpu, others, cases=CASES):
     rows = []
 
     def one(what, options, thief, rounds, is_full):
@@ -70,15 +95,7 @@ def handovers(lab, gpu, others):
         rows.append([what, thief, *done.cells(THIEVES[thief] is not None)])
         lab.report.figures("handover", what=what, thief=thief, summary=summary, **done.figures())
 
-    for what, options, thief, rounds, is_full in [
-        ("the GPU otherwise empty", [], "none", 21, False),
-        ("the GPU full", [], "none", 21, True),
-        ("the GPU full", [], "every 1 ms", 21, True),
-        ("the GPU full", [], "spinning", 21, True),
-        ("--handover nvml, the GPU full", ["--handover", "nvml"], "none", 3, True),
-        ("--handover nvml, the GPU otherwise empty", ["--handover", "nvml"], "none", 5, False),
-        ("--handover off, the GPU full", ["--handover", "off"], "none", 1, True),
-    ]:
+    for what, options, thief, rounds, is_full in cases:
         lab.attempt(f"{what}, thief: {thief}", one, what, options, thief, rounds, is_full, least=25)
     lab.report.table(["C job", "thief", *HEADER], rows)
 
@@ -105,6 +122,33 @@ def contexts(lab, gpu, others):
         lab.attempt(f"context, thief: {thief}", one, thief)
     lab.report.text("The context of a job on a full GPU, five hundred MB from its reservation:\n")
     lab.report.table(["thief", "made in, ms", "stolen, MiB", "free meanwhile, at most, MiB"], rows)
+
+
+def launches(lab, gpu, others):
+    """A kernel's launch takes memory too, for stacks as deep as the kernel needs, and a graph's when it is instantiated."""
+    rows = []
+
+    def one(local, is_graph, options):
+        def use(job):
+            job.ask("start")
+            return job.ask(f"launch {local} {int(is_graph)}")
+
+        found, summary = c_job(lab, f"launch {local} {is_graph}", others, options, use)
+        how = " ".join(["in a graph" if is_graph else "alone", *options])
+        came = f"{found['launch_ms']:.0f}" if found["result"] == 0 else f"error {found['result']}"
+        # Simulated kernels do not run.
+        is_right = found["counted"] == found["threads"] or lab.is_simulated
+        ran = "once" if is_right else f"{found['counted']} of {found['threads']} threads"
+        rows.append([f"{local} bytes, {how}", came, ran])
+        lab.report.figures("launch", local=local, is_graph=is_graph, options=options, summary=summary, **found)
+
+    for options in [[], VMM]:
+        for local in [1536, 4096, 8192]:
+            for is_graph in [False, True]:
+                what = f"launch, {local} bytes of local memory, graph: {is_graph}"
+                lab.attempt(" ".join([what, *options]), one, local, is_graph, options)
+    lab.report.text("A kernel's launch on a full GPU, by the local memory that each thread needs:\n")
+    lab.report.table(["local memory", "launched in, ms", "ran"], rows)
 
 
 def latencies(lab, gpu, others):
@@ -155,12 +199,12 @@ def views(lab, gpu, others):
     lab.report.table(["view", "cuMemGetInfo free", "total", "NVML free", "total"], rows)
 
 
-def frameworks(lab, gpu, others):
+def frameworks(lab, gpu, others, wanted=JOBS):
     """All jobs are imported side by side, each in its own reservation, and then grow one after the other."""
     others.leave()
     rows, seen, jobs = [], [], []
     try:
-        for what, name, environment, options in JOBS:
+        for what, name, environment, options in wanted:
             jobs.append(
                 (what, wrapped(lab, what, name, options, environment), lab.job(name, **environment, **ON_ONE_GPU))
             )

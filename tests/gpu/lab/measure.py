@@ -3,16 +3,10 @@
 import signal
 import time
 
-from lab import GB, MB, overhead
+from lab import GB, held, overhead
 from lab.programs import Silent
 from lab.readings import Gpu, threads
 from lab.report import mib
-
-SIZES = [2, 16, 64, 120]
-CHUNKS = [2, 20, 100, 500, 2000, None]
-
-# A second run is worth its time only where the first was short.
-SHORT = 0.8
 
 # Until the GPU has taken back its clocks after the last work.
 SETTLE = 15
@@ -25,7 +19,7 @@ def run(lab):
     lab.attempt("free to visible", lags, lab, gpu)
     lab.attempt("verbs on a live balloon", verbs, lab, gpu)
     lab.attempt("idle and power", idle, lab, gpu, least=90)
-    lab.attempt("time to held", times, lab, gpu, least=30)
+    lab.attempt("time to held", held.run, lab, least=30)
 
 
 def lags(lab, gpu):
@@ -125,13 +119,13 @@ def idle(lab, gpu):
         rows.append([what, f"{sum(watts) / len(watts):.1f}", smi.strip(), f"P{state}", ", ".join(woken), f"{cpu:.0f}"])
         lab.report.figures("idle", what=what, watts=watts, smi=smi, state=state, before=before, after=after)
 
-    def held(what, *options):
+    def holding(what, *options):
         with lab.hold("--reserve", "16GB", *options) as holder:
             watch(what, holder)
 
     watch("no balloon", None)
-    lab.attempt("hold --contextless", held, "hold --contextless", "--contextless")
-    lab.attempt("hold", held, "hold")
+    lab.attempt("hold --contextless", holding, "hold --contextless", "--contextless")
+    lab.attempt("hold", holding, "hold")
     lab.report.heading(f"Idle: over {WATCH} s, after {SETTLE} s to settle")
     lab.report.table(
         ["", "power, W", "nvidia-smi, W", "state", "wake-ups by thread, voluntary+forced", "CPU, ms"], rows
@@ -140,75 +134,3 @@ def idle(lab, gpu):
 
 def power_by_smi(lab):
     return lab.call("nvidia-smi", "--id=0", "--query-gpu=power.draw", "--format=csv,noheader,nounits", timeout=20)
-
-
-def times(lab, gpu):
-    """From the start of the program to everything held, and from being told to end to everything free again."""
-    contenders = [
-        ("bare C, cuMemAlloc", lambda size, chunk: lab.start(lab.bare, "hold", "alloc", size, chunk)),
-        ("gpu-balloon", lambda size, chunk: balloon(lab, size, chunk)),
-        ("bare C, cuMemCreate", lambda size, chunk: lab.start(lab.bare, "hold", "create", size, chunk)),
-        ("gpu-balloon --contextless", lambda size, chunk: balloon(lab, size, chunk, "--contextless")),
-    ]
-    torch = lab.attempt("PyTorch", Torch, lab)
-    lab.report.heading("Time to held and to free, seconds")
-    if torch:
-        import_ms, context_ms = (f"{torch.ready[name]:.0f} ms" for name in ["import_ms", "context_ms"])
-        lab.report.text(f"PyTorch: {import_ms} for its import and {context_ms} for its context come first.\n")
-
-    def cell(what, size, chunk, run, *arguments):
-        each = size * GB if chunk is None else min(size * GB, chunk * MB)
-        took = lab.attempt(f"{size} GB in {chunk or 'all'}: {what}", run, *arguments, size * GB, each, least=20)
-        lab.report.figures("held", what=what, size_gb=size, chunk_mb=chunk, seconds=took)
-        return f"{took[0]:.3f} / {took[1]:.3f}" if took else ""
-
-    for size in SIZES:
-        if size * GB > gpu.free() - 2 * GB:
-            continue
-        rows = []
-        for chunk in CHUNKS:
-            cells = [cell(what, size, chunk, best, gpu, start) for what, start in contenders]
-            cells.append(cell("PyTorch", size, chunk, torch.loop) if torch else "")
-            rows.append([f"{size} GB in {f'{chunk} MB' if chunk else 'one'}", *cells])
-        lab.report.table(["held / free", *(what for what, _ in contenders), "PyTorch, loop only"], rows)
-    if torch:
-        torch.program.end()
-
-
-def balloon(lab, size, chunk, *options):
-    reserve = ["--reserve", f"{size // GB}GB", "--chunk-size", f"{chunk // MB}MB"]
-    return lab.start(lab.balloon, "hold", "--gpu", "0", *reserve, *options)
-
-
-def best(gpu, start, size, chunk):
-    """The better of two runs."""
-    first = once(gpu, start, size, chunk)
-    if sum(first) > SHORT:
-        return first
-    return tuple(map(min, first, once(gpu, start, size, chunk)))
-
-
-def once(gpu, start, size, chunk):
-    before = gpu.free()
-    with start(size, chunk) as program:
-        ready = program.line()
-        held = time.perf_counter() - program.started
-        if not ready.startswith("ready"):
-            raise Silent(f"ended with {program.wait()} and said {ready!r}")
-        told = time.perf_counter()
-        if program.name == "gpu-balloon":
-            program.signal(signal.SIGTERM)
-        else:
-            program.process.stdin.close()
-        gpu.when_free(before)
-        return held, time.perf_counter() - told
-
-
-class Torch:
-    def __init__(self, lab):
-        self.program = lab.job("torch_loop")
-        self.ready = self.program.told(timeout=150)
-
-    def loop(self, size, chunk):
-        took = self.program.ask(f"hold {size} {chunk}")
-        return took["hold_ms"] / 1e3, took["free_ms"] / 1e3

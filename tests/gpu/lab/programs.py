@@ -26,8 +26,10 @@ class Silent(Exception):
 class Lab:
     """Where the programs lie, where what they say goes, and how much time is left."""
 
-    def __init__(self, programs, out, runtime, minutes):
+    def __init__(self, programs, out, runtime, minutes, sizes=()):
         self.end = time.monotonic() + minutes * 60
+        # In GB, of what `held` holds; none are all that it knows.
+        self.sizes = sizes
         self.report = Report(out)
         self.balloon = programs / "gpu-balloon"
         self.bare = programs / "bare"

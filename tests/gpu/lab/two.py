@@ -4,6 +4,7 @@ import sys
 from contextlib import ExitStack
 
 from lab import GB
+from lab.handover import VMM
 from lab.main import tests
 from lab.programs import JOBS, Silent
 from lab.readings import Gpu, Sampler, count
@@ -21,8 +22,12 @@ def run(lab):
     lab.report.heading("Two GPUs")
     lab.attempt("tests", tests, lab, "several::")
     rows = []
-    for what, is_full in [("both GPUs otherwise empty", False), ("both GPUs otherwise full", True)]:
-        lab.attempt(what, ranks, lab, what, is_full, rows, least=60)
+    for what, is_full, options in [
+        ("both GPUs otherwise empty", False, []),
+        ("both GPUs otherwise full", True, []),
+        ("both GPUs otherwise full, --handover vmm", True, VMM),
+    ]:
+        lab.attempt(what, ranks, lab, what, is_full, options, rows, least=60)
     columns = [
         "GPU",
         "out of memory",
@@ -34,7 +39,7 @@ def run(lab):
     lab.report.table(["two ranks with NCCL", *columns], rows)
 
 
-def ranks(lab, what, is_full, rows):
+def ranks(lab, what, is_full, options, rows):
     gpus = [Gpu(0), Gpu(1)]
     with ExitStack() as stack:
         fillers = [stack.enter_context(lab.start(lab.neighbour, CUDA_VISIBLE_DEVICES=str(gpu))) for gpu in [0, 1]]
@@ -42,7 +47,7 @@ def ranks(lab, what, is_full, rows):
             filler.told()
         meeting = ["--nnodes=1", "--nproc-per-node=2", "--master-addr=127.0.0.1", "--master-port=29511"]
         torchrun = [sys.executable, "-m", "torch.distributed.run", *meeting, JOBS / "nccl_job.py"]
-        options = ["--gpu", "0,1", "--reserve", f"{RESERVE // GB}GB", "--summary", "--json"]
+        options = ["--gpu", "0,1", "--reserve", f"{RESERVE // GB}GB", "--summary", "--json", *options]
         job = stack.enter_context(lab.start(lab.balloon, "run", *options, "--", "sh", "-c", GATE, "sh", *torchrun))
         job.told()
         if is_full:

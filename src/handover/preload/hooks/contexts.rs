@@ -4,7 +4,7 @@
 use crate::driver::{self, SUCCESS, Status};
 use crate::holder::{Need, Turn};
 use crate::hook::{Hook, NEWEST, hook};
-use crate::hooks::{current_gpu, insist};
+use crate::hooks::{CODE, current_gpu, insist};
 use crate::state::{state, switched};
 
 pub const HOOKS: &[&Hook] = &[
@@ -57,14 +57,16 @@ fn create(device: i32, call: impl FnMut() -> Status) -> Status {
     let status = insist(&mut turn, || driver::uuid(device), CONTEXT, call);
     if status == SUCCESS {
         switched();
-        news();
+        if let Some(state) = state() {
+            state.context_made(device);
+        }
     }
     status
 }
 
 fn load(call: impl FnMut() -> Status) -> Status {
     let mut turn = Turn::default();
-    let status = insist(&mut turn, current_gpu, Need::About(0), call);
+    let status = insist(&mut turn, current_gpu, CODE, call);
     if status == SUCCESS {
         news();
     }
@@ -94,10 +96,10 @@ hook! {
 /// Clients retain a context many times; the first time creates it.
 fn primary_retained(device: i32, context: u64) {
     let Some(state) = state() else { return };
-    let Ok(device) = usize::try_from(device) else { return };
-    let before = state.primary.lock().get_mut(device).map(|known| core::mem::replace(known, context));
+    let Ok(place) = usize::try_from(device) else { return };
+    let before = state.primary.lock().get_mut(place).map(|known| core::mem::replace(known, context));
     if before != Some(context) {
-        state.unsized_news();
+        state.context_made(device);
     }
 }
 
@@ -331,7 +333,7 @@ hook! {
 
 /// Launched again and again: no news of a success.
 fn launch(call: impl FnMut() -> Status) -> Status {
-    insist(&mut Turn::default(), current_gpu, Need::About(0), call)
+    insist(&mut Turn::default(), current_gpu, CODE, call)
 }
 
 hook! {

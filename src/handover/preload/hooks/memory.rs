@@ -1,9 +1,10 @@
 //! Linear memory and arrays: allocate first, count after; on out of memory have the holder give way.
 
-use crate::driver::{SUCCESS, Status};
+use crate::driver::{self, OUT_OF_MEMORY, SUCCESS, Status};
 use crate::holder::{Need, Turn};
 use crate::hook::{Hook, NEWEST, hook};
-use crate::hooks::{current_gpu, insist};
+use crate::hooks::{A_LITTLE, current_gpu, insist};
+use crate::lending;
 use crate::state::{allocated, freeing};
 use crate::table::Kind;
 
@@ -11,6 +12,8 @@ pub const HOOKS: &[&Hook] = &[
     &ALLOC,
     &ALLOC_PITCH,
     &FREE,
+    &ADDRESS_RANGE,
+    &PEER_ACCESS,
     &ARRAY_CREATE,
     &ARRAY_3D_CREATE,
     &ARRAY_DESTROY,
@@ -28,12 +31,12 @@ fn footprint(size: u64) -> u64 {
     size.checked_next_multiple_of(if size < SMALL { SMALL_UNIT } else { PAGE }).unwrap_or(size)
 }
 
-/// Calls the driver for `size` bytes and notes what came of it under the key that `key` reads.
-fn allocate(kind: Kind, size: u64, key: impl FnOnce() -> u64, call: impl FnMut() -> Status) -> Status {
+/// Calls the driver for what is needed and notes what came of it under the key that `key` reads.
+fn allocate(kind: Kind, need: Need, key: impl FnOnce() -> u64, call: impl FnMut() -> Status) -> Status {
     let mut turn = Turn::default();
-    let status = insist(&mut turn, current_gpu, Need::Bytes(size), call);
+    let status = insist(&mut turn, current_gpu, need, call);
     if status == SUCCESS {
-        allocated(kind, key(), footprint(size));
+        allocated(kind, key(), footprint(need.bytes().unwrap_or(0)));
     }
     status
 }
@@ -41,8 +44,32 @@ fn allocate(kind: Kind, size: u64, key: impl FnOnce() -> u64, call: impl FnMut()
 hook! {
     ALLOC = c"cuMemAlloc_v2", c"cuMemAlloc", (3020, NEWEST), false;
     fn cuMemAlloc_v2(address: *mut u64, size: usize) |real| {
-        // SAFETY: where the driver succeeded it has written the address.
-        allocate(Kind::Memory, size as u64, || unsafe { *address }, || real(address, size))
+        let whole = footprint(size as u64);
+        let borrow = || {
+            let borrowed = if whole == 0 || address.is_null() { None } else { lending::allocate(whole) };
+            // SAFETY: the caller's place for the address, for which the caller vouches to the driver.
+            borrowed.map(|borrowed| unsafe { *address = borrowed })
+        };
+        // Small ones share what the driver has.
+        if whole >= SMALL && lending::comes_first() && borrow().is_some() {
+            return SUCCESS;
+        }
+        let own = |need: Need| {
+            // SAFETY: where the driver succeeded it has written the address.
+            allocate(Kind::Memory, need, || unsafe { *address }, || real(address, size))
+        };
+        if !lending::is_possible() {
+            return own(Need::Bytes(size as u64));
+        }
+        let status = own(Need::BytesOrLoan(size as u64));
+        if status != OUT_OF_MEMORY {
+            return status;
+        }
+        if borrow().is_some() {
+            lending::lost_a_race();
+            return SUCCESS;
+        }
+        own(Need::Bytes(size as u64))
     }
 }
 
@@ -64,7 +91,43 @@ hook! {
 hook! {
     FREE = c"cuMemFree_v2", c"cuMemFree", (3020, NEWEST), false;
     fn cuMemFree_v2(address: u64) |real| {
-        freeing(Kind::Memory, address, || real(address))
+        lending::free(address).unwrap_or_else(|| freeing(Kind::Memory, address, || real(address)))
+    }
+}
+
+hook! {
+    ADDRESS_RANGE = c"cuMemGetAddressRange_v2", c"cuMemGetAddressRange", (3020, NEWEST), false;
+    fn cuMemGetAddressRange_v2(base: *mut u64, size: *mut usize, address: u64) |real| {
+        let status = real(base, size, address);
+        // The driver tells of the piece alone.
+        if status == SUCCESS
+            && let Some((first, length)) = lending::around(address)
+        {
+            // SAFETY: null, or the caller's places, for which the caller vouches to the driver.
+            unsafe {
+                if let Some(base) = base.as_mut() {
+                    *base = first;
+                }
+                if let Some(size) = size.as_mut() {
+                    *size = length as usize;
+                }
+            }
+        }
+        status
+    }
+}
+
+hook! {
+    PEER_ACCESS = c"cuCtxEnablePeerAccess", c"cuCtxEnablePeerAccess", (4000, NEWEST), false;
+    fn cuCtxEnablePeerAccess(context: u64, flags: u32) |real| {
+        // Tables of pages take some.
+        let status = insist(&mut Turn::default(), current_gpu, A_LITTLE, || real(context, flags));
+        if status == SUCCESS
+            && let (Some(owner), Some(accessor)) = (driver::device_of(context), driver::current_device())
+        {
+            lending::peer_enabled(owner, accessor);
+        }
+        status
     }
 }
 
@@ -138,7 +201,7 @@ hook! {
         // SAFETY: the caller's descriptor, for which the caller vouches to the driver.
         let size = unsafe { flat_size(descriptor) };
         // SAFETY: where the driver succeeded it has written the handle.
-        allocate(Kind::Array, size, || unsafe { *array }, || real(array, descriptor))
+        allocate(Kind::Array, Need::Bytes(size), || unsafe { *array }, || real(array, descriptor))
     }
 }
 
@@ -148,7 +211,7 @@ hook! {
         // SAFETY: the caller's descriptor, for which the caller vouches to the driver.
         let size = unsafe { deep_size(descriptor) };
         // SAFETY: where the driver succeeded it has written the handle.
-        allocate(Kind::Array, size, || unsafe { *array }, || real(array, descriptor))
+        allocate(Kind::Array, Need::Bytes(size), || unsafe { *array }, || real(array, descriptor))
     }
 }
 
@@ -167,7 +230,7 @@ hook! {
         // Each level has a quarter of the one above.
         let size = if levels > 1 { size.saturating_add(size / 3) } else { size };
         // SAFETY: where the driver succeeded it has written the handle.
-        allocate(Kind::Array, size, || unsafe { *array }, || real(array, descriptor, levels))
+        allocate(Kind::Array, Need::Bytes(size), || unsafe { *array }, || real(array, descriptor, levels))
     }
 }
 

@@ -1,6 +1,7 @@
 //! What stands before the driver's functions, by subject.
 
 mod contexts;
+mod launches;
 mod memory;
 mod modest;
 mod physical;
@@ -17,10 +18,23 @@ use crate::resolve;
 use crate::state::{State, state};
 use crate::system;
 
+/// What streams, tables of pages and the like take.
+const A_LITTLE: Need = Need::About(64 << 20);
+/// Code, which may be of any size; and graphs, with the stacks that their kernels need.
+const CODE: Need = Need::AtLeast(128 << 20);
+
 /// All hooks.
 pub fn all() -> impl Iterator<Item = &'static Hook> {
-    let groups: [&[&Hook]; 7] =
-        [resolve::HOOKS, memory::HOOKS, physical::HOOKS, pooled::HOOKS, contexts::HOOKS, modest::HOOKS, views::HOOKS];
+    let groups: [&[&Hook]; 8] = [
+        resolve::HOOKS,
+        memory::HOOKS,
+        physical::HOOKS,
+        pooled::HOOKS,
+        contexts::HOOKS,
+        modest::HOOKS,
+        launches::HOOKS,
+        views::HOOKS,
+    ];
     groups.into_iter().flatten().copied()
 }
 
@@ -31,27 +45,39 @@ pub fn for_symbol(symbol: &CStr) -> Option<&'static Hook> {
 
 /// Calls the driver, and again for as long as it is out of memory and the holder gives way.
 fn insist(turn: &mut Turn, gpu: impl FnOnce() -> Option<Uuid>, need: Need, mut call: impl FnMut() -> Status) -> Status {
-    let state = state();
-    let is_hopeless = matches!((need, state), (Need::Bytes(size), Some(state)) if state.would_refuse(size));
+    let is_hopeless = matches!((need.bytes(), state()), (Some(size), Some(state)) if state.would_refuse(size));
     if !is_hopeless {
         let status = call();
         if status != OUT_OF_MEMORY {
             return status;
         }
     }
+    let status = persist(turn, gpu, need, &mut call);
+    // The last word is the driver's, unless there is another way.
+    if is_hopeless && status == OUT_OF_MEMORY && !matches!(need, Need::BytesOrLoan(_)) { call() } else { status }
+}
+
+/// Calls the driver again after it was out of memory, for as long as it still is and the holder gives way.
+fn persist(turn: &mut Turn, gpu: impl FnOnce() -> Option<Uuid>, need: Need, mut call: impl FnMut() -> Status) -> Status {
+    gpu().map_or(OUT_OF_MEMORY, |gpu| insist_on(turn, gpu, need, &mut call))
+}
+
+/// Has the holder give way.
+#[cold]
+#[inline(never)]
+fn insist_on(turn: &mut Turn, gpu: Uuid, need: Need, call: &mut dyn FnMut() -> Status) -> Status {
+    let state = state();
     // Only refusals are timed: an allocation that succeeds costs no system call.
     let timed = || {
         let begun = system::now();
         let status = call();
-        if let (OUT_OF_MEMORY, Need::Bytes(_), Some(state)) = (status, need, state) {
+        if let (OUT_OF_MEMORY, Some(_), Some(state)) = (status, need.bytes(), state) {
             state.refused(system::now() - begun);
         }
         status
     };
-    let eager = || matches!(need, Need::Bytes(_)) && !state.is_some_and(State::refusals_are_slow);
-    let status = gpu().map_or(OUT_OF_MEMORY, |gpu| turn.insist(gpu, need, eager, timed));
-    // The last word is the driver's.
-    if is_hopeless && status == OUT_OF_MEMORY { call() } else { status }
+    let eager = || need.bytes().is_some() && !state.is_some_and(State::refusals_are_slow);
+    turn.insist(gpu, need, eager, timed)
 }
 
 /// The GPU of the current context.

@@ -4,7 +4,7 @@
 use crate::driver::{self, SUCCESS, Status};
 use crate::holder::{Need, Turn};
 use crate::hook::{Hook, NEWEST, hook};
-use crate::hooks::{current_gpu, insist};
+use crate::hooks::{A_LITTLE, current_gpu, insist};
 use crate::state::{State, state};
 use crate::table::{Entry, Kind, Table};
 
@@ -169,7 +169,7 @@ hook! {
     fn cuMemMap(address: u64, size: usize, offset: usize, handle: u64, flags: u64) |real| {
         let mut turn = Turn::default();
         // Tables of pages may take some.
-        let status = insist(&mut turn, current_gpu, Need::About(0), || real(address, size, offset, handle, flags));
+        let status = insist(&mut turn, current_gpu, A_LITTLE, || real(address, size, offset, handle, flags));
         if status == SUCCESS
             && let Some(state) = state()
         {

@@ -3,7 +3,7 @@
 use crate::driver::{self, SUCCESS, Status};
 use crate::holder::{Need, Turn};
 use crate::hook::{Hook, NEWEST, hook};
-use crate::hooks::{current_gpu, insist};
+use crate::hooks::{A_LITTLE, current_gpu, insist};
 use crate::state::{allocated, freeing, state};
 use crate::table::Kind;
 
@@ -114,7 +114,7 @@ hook! {
     fn cuMemPoolCreate(pool: *mut u64, properties: *const Properties) |real| {
         const DEVICE: u32 = 1;
         let mut turn = Turn::default();
-        let status = insist(&mut turn, current_gpu, Need::About(0), || real(pool, properties));
+        let status = insist(&mut turn, current_gpu, A_LITTLE, || real(pool, properties));
         if status == SUCCESS
             && let Some(state) = state()
             // SAFETY: the driver has read them, so they are there.

@@ -11,7 +11,7 @@ HOOKS = """
 cuMemAlloc_v2 cuMemAllocPitch_v2 cuMemFree_v2 cuMemGetInfo_v2 cuArray3DCreate_v2 cuArrayDestroy cuMipmappedArrayCreate
 cuMemAllocAsync cuMemAllocAsync_ptsz cuMemAllocFromPoolAsync cuMemFreeAsync cuMemFreeAsync_ptsz cuMemPoolCreate
 cuMemPoolTrimTo cuDevicePrimaryCtxRetain cuLibraryLoadData cuGraphInstantiateWithParams cuGraphUpload cuGraphLaunch
-cuStreamSynchronize cuEventSynchronize
+cuStreamSynchronize cuEventSynchronize cuLaunchKernel cuLaunchKernel_ptsz cuLaunchKernelEx cuLaunchCooperativeKernel
 """.split()
 
 

@@ -7,6 +7,11 @@ use crate::abi::{Out, Result, Text, api};
 use crate::driver::Driver;
 use crate::errors::CudaError;
 
+const MULTIPROCESSORS: c_int = 132;
+const THREADS_OF_A_MULTIPROCESSOR: c_int = 2048;
+/// As many threads as a GPU can run at a time.
+pub(crate) const THREADS: u64 = MULTIPROCESSORS as u64 * THREADS_OF_A_MULTIPROCESSOR as u64;
+
 /// `CUdevice_attribute` and what a GPU of compute capability 9.0 says.
 fn attribute(driver: &Driver, gpu: usize, attribute: c_int) -> Result<c_int> {
     let gpu = &driver.state().gpus[gpu];
@@ -23,9 +28,9 @@ fn attribute(driver: &Driver, gpu: usize, attribute: c_int) -> Result<c_int> {
         13 => 1_980_000, // clock rate, kHz
         14 => 512,       // texture alignment
         15 => 1,         // gpu overlap
-        16 => 132,       // multiprocessors
-        17 | 18 => 0,    // kernel timeout, integrated
-        19 => 1,         // can map host memory
+        16 => MULTIPROCESSORS,
+        17 | 18 => 0, // kernel timeout, integrated
+        19 => 1,      // can map host memory
         20 => gpu.compute_mode.load(Relaxed) as c_int,
         21..=30 | 42..=45 | 48 | 52..=69 | 77 => 16384, // textures and surfaces
         31 => 1,                                        // concurrent kernels
@@ -36,9 +41,9 @@ fn attribute(driver: &Driver, gpu: usize, attribute: c_int) -> Result<c_int> {
         36 => 2_619_000, // memory clock, kHz
         37 => 5120,      // memory bus width
         38 => 50 << 20,  // L2 cache
-        39 => 2048,      // threads of a multiprocessor
-        40 => 3,         // copy engines
-        41 => 1,         // unified addressing
+        39 => THREADS_OF_A_MULTIPROCESSOR,
+        40 => 3, // copy engines
+        41 => 1, // unified addressing
         50 => gpu.pci_domain.load(Relaxed) as c_int,
         75 => 9, // compute capability
         76 => 0,

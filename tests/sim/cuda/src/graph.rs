@@ -1,4 +1,4 @@
-//! Graphs: they can be built and launched, and hold nothing.
+//! Graphs: they can be built and launched, and take nothing but the stacks that the launches captured in them need.
 
 use std::ffi::{c_int, c_uint, c_void};
 
@@ -6,41 +6,44 @@ use crate::abi::{In, Out, Result, api};
 use crate::driver::Driver;
 use crate::errors::CudaError;
 use crate::handles::{Handle, Thing};
+use crate::{stacks, stream};
 
 fn add(driver: &'static Driver, out: Out<Handle>, thing: Thing) -> Result {
     out.wanted()?.put(driver.handles.add(driver, thing))
 }
 
-fn graph(driver: &Driver, graph: Handle) -> Result {
+/// The local memory that a graph's launches need.
+fn graph(driver: &Driver, graph: Handle) -> Result<u64> {
     match driver.handles.get(graph)? {
-        Thing::Graph => Ok(()),
+        Thing::Graph { local } => Ok(local),
         _ => Err(CudaError::INVALID_HANDLE),
     }
 }
 
 api! {
     driver Other: cuGraphCreate (out: Out<Handle>, _flags: c_uint) |driver| {
-        add(driver, out, Thing::Graph)
+        add(driver, out, Thing::Graph { local: 0 })
     }
 
     driver Other: cuGraphClone (out: Out<Handle>, original: Handle) |driver| {
-        graph(driver, original)?;
-        add(driver, out, Thing::Graph)
+        let local = graph(driver, original)?;
+        add(driver, out, Thing::Graph { local })
     }
 
-    driver Other: cuGraphInstantiate | cuGraphInstantiate_v2 | cuGraphInstantiateWithFlags
-    | cuGraphInstantiateWithParams | cuGraphInstantiateWithParams_ptsz (out: Out<Handle>, of: Handle) |driver| {
-        graph(driver, of)?;
-        add(driver, out, Thing::Graph)
+    context Other: cuGraphInstantiate | cuGraphInstantiate_v2 | cuGraphInstantiateWithFlags
+    | cuGraphInstantiateWithParams | cuGraphInstantiateWithParams_ptsz (out: Out<Handle>, of: Handle) |context| {
+        let local = graph(context.driver(), of)?;
+        stacks::enlarge(context, local as usize)?;
+        add(context.driver(), out, Thing::Graph { local })
     }
 
     driver Other: cuGraphDestroy | cuGraphExecDestroy (handle: Handle) |driver| {
-        driver.handles.remove(handle, |thing| matches!(thing, Thing::Graph)).map(|_| ())
+        driver.handles.remove(handle, |thing| matches!(thing, Thing::Graph { .. })).map(|_| ())
     }
 
     context Other: cuGraphLaunch | cuGraphLaunch_ptsz | cuGraphUpload | cuGraphUpload_ptsz
     (executable: Handle, _stream: Handle) |context| {
-        graph(context.driver(), executable)
+        stacks::enlarge(context, graph(context.driver(), executable)? as usize)
     }
 
     driver Other: cuGraphAddEmptyNode | cuGraphAddKernelNode | cuGraphAddKernelNode_v2 | cuGraphAddMemcpyNode
@@ -55,13 +58,17 @@ api! {
         count.put(0)
     }
 
-    context Other: cuStreamEndCapture | cuStreamEndCapture_ptsz (_stream: Handle, out: Out<Handle>) |context| {
-        add(context.driver(), out, Thing::Graph)
+    context Other: cuStreamBeginCapture | cuStreamBeginCapture_ptsz | cuStreamBeginCapture_v2
+    | cuStreamBeginCapture_v2_ptsz | cuStreamBeginCaptureToGraph | cuStreamBeginCaptureToGraph_ptsz
+    (stream: Handle) |context| {
+        stream::capture(context.driver(), stream, Some(0))
     }
 
-    context Other: cuStreamBeginCapture | cuStreamBeginCapture_ptsz | cuStreamBeginCapture_v2
-    | cuStreamBeginCapture_v2_ptsz | cuStreamBeginCaptureToGraph | cuStreamBeginCaptureToGraph_ptsz () |_| {
-        Ok(())
+    context Other: cuStreamEndCapture | cuStreamEndCapture_ptsz (stream: Handle, out: Out<Handle>) |context| {
+        let driver = context.driver();
+        let local = stream::captured(driver, stream)?.ok_or(CudaError::ILLEGAL_STATE)?;
+        stream::capture(driver, stream, None)?;
+        add(driver, out, Thing::Graph { local })
     }
 
     driver Other: cuGraphAddDependencies | cuGraphAddDependencies_v2 | cuGraphDestroyNode | cuGraphExecUpdate

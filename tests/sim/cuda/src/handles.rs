@@ -15,13 +15,16 @@ pub(crate) enum Thing {
         flags: u32,
         priority: i32,
         context: usize,
+        /// While it is captured: the local memory that the launches need.
+        captured: Option<u64>,
     },
     Event {
         recorded: Option<Instant>,
     },
-    /// Loaded code, with the device memory that it lies in.
+    /// Loaded code, with the device memory that it lies in and the local memory that its functions need.
     Module {
         code: u64,
+        local: u64,
     },
     Function {
         module: usize,
@@ -32,7 +35,10 @@ pub(crate) enum Thing {
         descriptor: [usize; 6],
     },
     Link,
-    Graph,
+    /// With the local memory that its launches need.
+    Graph {
+        local: u64,
+    },
     Node,
 }
 

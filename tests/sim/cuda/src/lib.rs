@@ -25,6 +25,8 @@ mod module;
 mod pointer;
 mod pool;
 mod primary;
+mod ptx;
+mod stacks;
 mod stream;
 mod unsupported;
 mod visible;

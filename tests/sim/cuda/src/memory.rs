@@ -119,9 +119,12 @@ api! {
     }
 
     context Query: cuMemGetAddressRange_v2 (base: Out<u64>, size: Out<usize>, address: u64) |context| {
-        let (_, found) = around(context.driver(), address).ok_or(CudaError::NOT_FOUND)?;
-        base.put_if_wanted(found.address);
-        size.put_if_wanted(found.size as usize);
+        // Of addresses that several pieces of memory are mapped to, the one piece.
+        let own = around(context.driver(), address).map(|(_, found)| (found.address, found.size));
+        let mapped = || vmm::around(context.driver(), address).map(|(_, start, size)| (start, size));
+        let (start, length) = own.or_else(mapped).ok_or(CudaError::NOT_FOUND)?;
+        base.put_if_wanted(start);
+        size.put_if_wanted(length as usize);
         Ok(())
     }
 }

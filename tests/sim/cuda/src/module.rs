@@ -1,29 +1,38 @@
-//! Code: it loads, costs a little memory, has every function that is asked for, and does nothing.
+//! Code: it loads, costs memory, has every function that is asked for, and does nothing.
 
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 
 use crate::abi::{In, Out, Result, Text, api};
 use crate::arena::Kind;
 use crate::context::Context;
+use crate::driver::Driver;
 use crate::errors::CudaError;
 use crate::handles::{Handle, Thing};
 use crate::memory;
+use crate::ptx::{self, Declared};
+use crate::{stacks, stream};
 
-/// What a loaded module takes of its context's memory.
+/// What a loaded module takes of its context's memory beside its variables.
 const CODE: u64 = 64 << 10;
 
-fn load(context: &Context, out: Out<Handle>) -> Result {
+fn load(context: &Context, out: Out<Handle>, Declared { global, local }: Declared) -> Result {
     let out = out.wanted()?;
-    let code = memory::allocate(context, CODE, Kind::Linear)?;
+    let code = memory::allocate(context, CODE + global, Kind::Linear)?;
     let driver = context.driver();
-    out.put(driver.handles.add(driver, Thing::Module { code }))
+    out.put(driver.handles.add(driver, Thing::Module { code, local }))
+}
+
+fn load_file(context: &Context, out: Out<Handle>, file: Text) -> Result {
+    let file = file.get()?.to_str().map_err(|_| CudaError::FILE_NOT_FOUND)?;
+    std::fs::metadata(file).map_err(|_| CudaError::FILE_NOT_FOUND)?;
+    load(context, out, Declared::default())
 }
 
 fn unload(context: &Context, module: Handle) -> Result {
     let driver = context.driver();
     match driver.handles.remove(module, |thing| matches!(thing, Thing::Module { .. }))? {
         // Gone already if the context went first.
-        Thing::Module { code } => memory::free(driver, code).or(Ok(())),
+        Thing::Module { code, .. } => memory::free(driver, code).or(Ok(())),
         _ => Err(CudaError::INVALID_HANDLE),
     }
 }
@@ -38,10 +47,38 @@ fn function(context: &Context, out: Out<Handle>, module: Handle, name: Text) -> 
     }
 }
 
-fn launch(context: &Context, function: Handle, sizes: [c_uint; 6]) -> Result {
-    let Thing::Function { .. } = context.driver().handles.get(function)? else { return Err(CudaError::INVALID_HANDLE) };
-    if sizes.contains(&0) { Err(CudaError::INVALID_VALUE) } else { Ok(()) }
+/// What each thread of a function needs of local memory.
+fn local(driver: &Driver, function: Handle) -> Result<u64> {
+    let Thing::Function { module, .. } = driver.handles.get(function)? else { return Err(CudaError::INVALID_HANDLE) };
+    match driver.handles.get(std::ptr::without_provenance_mut(module))? {
+        Thing::Module { local, .. } => Ok(local),
+        _ => Err(CudaError::INVALID_HANDLE),
+    }
 }
+
+/// `CUlaunchConfig`, as far as it is of interest.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Config {
+    sizes: [c_uint; 6],
+    shared: c_uint,
+    stream: Handle,
+}
+
+fn launch(context: &Context, function: Handle, config: Config) -> Result {
+    let driver = context.driver();
+    let local = local(driver, function)?;
+    if config.sizes.contains(&0) {
+        return Err(CudaError::INVALID_VALUE);
+    }
+    match stream::captured(driver, config.stream)? {
+        Some(before) => stream::capture(driver, config.stream, Some(before.max(local))),
+        None => stacks::enlarge(context, local as usize),
+    }
+}
+
+/// `CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES`.
+const LOCAL_SIZE_BYTES: c_int = 3;
 
 fn attribute(which: c_int) -> c_int {
     match which {
@@ -52,27 +89,13 @@ fn attribute(which: c_int) -> c_int {
 }
 
 api! {
-    context Alloc: cuModuleLoad (out: Out<Handle>, file: Text) |context| {
-        let file = file.get()?.to_str().map_err(|_| CudaError::FILE_NOT_FOUND)?;
-        std::fs::metadata(file).map_err(|_| CudaError::FILE_NOT_FOUND)?;
-        load(context, out)
+    context Alloc: cuModuleLoad | cuLibraryLoadFromFile (out: Out<Handle>, file: Text) |context| {
+        load_file(context, out, file)
     }
 
-    context Alloc: cuModuleLoadData | cuModuleLoadDataEx | cuModuleLoadFatBinary
+    context Alloc: cuModuleLoadData | cuModuleLoadDataEx | cuModuleLoadFatBinary | cuLibraryLoadData
     (out: Out<Handle>, image: In<u8>) |context| {
-        image.get()?;
-        load(context, out)
-    }
-
-    context Alloc: cuLibraryLoadData (out: Out<Handle>, image: In<u8>) |context| {
-        image.get()?;
-        load(context, out)
-    }
-
-    context Alloc: cuLibraryLoadFromFile (out: Out<Handle>, file: Text) |context| {
-        let file = file.get()?.to_str().map_err(|_| CudaError::FILE_NOT_FOUND)?;
-        std::fs::metadata(file).map_err(|_| CudaError::FILE_NOT_FOUND)?;
-        load(context, out)
+        load(context, out, ptx::declared(image)?)
     }
 
     context Free: cuModuleUnload | cuLibraryUnload (module: Handle) |context| {
@@ -113,8 +136,12 @@ api! {
         mode.put(2)
     }
 
-    context Other: cuFuncGetAttribute | cuKernelGetAttribute (value: Out<c_int>, which: c_int, _of: Handle) |_| {
-        value.put(attribute(which))
+    context Other: cuFuncGetAttribute | cuKernelGetAttribute
+    (value: Out<c_int>, which: c_int, of: Handle) |context| {
+        match which {
+            LOCAL_SIZE_BYTES => value.put(local(context.driver(), of)? as c_int),
+            _ => value.put(attribute(which)),
+        }
     }
 
     context Other: cuFuncIsLoaded (state: Out<c_int>, _function: Handle) |_| {
@@ -127,11 +154,12 @@ api! {
     }
 
     context Other: cuLaunchKernel | cuLaunchKernel_ptsz | cuLaunchCooperativeKernel | cuLaunchCooperativeKernel_ptsz
-    (function: Handle, gx: c_uint, gy: c_uint, gz: c_uint, bx: c_uint, by: c_uint, bz: c_uint) |context| {
-        launch(context, function, [gx, gy, gz, bx, by, bz])
+    (function: Handle, gx: c_uint, gy: c_uint, gz: c_uint, bx: c_uint, by: c_uint, bz: c_uint, shared: c_uint,
+     stream: Handle) |context| {
+        launch(context, function, Config { sizes: [gx, gy, gz, bx, by, bz], shared, stream })
     }
 
-    context Other: cuLaunchKernelEx | cuLaunchKernelEx_ptsz (config: In<[c_uint; 6]>, function: Handle) |context| {
+    context Other: cuLaunchKernelEx | cuLaunchKernelEx_ptsz (config: In<Config>, function: Handle) |context| {
         launch(context, function, config.get()?)
     }
 

@@ -20,7 +20,7 @@ pub(crate) fn known(driver: &Driver, stream: Handle) -> Result<Option<(u32, i32,
         return Ok(None);
     }
     match driver.handles.get(stream)? {
-        Thing::Stream { flags, priority, context } => Ok(Some((flags, priority, context))),
+        Thing::Stream { flags, priority, context, .. } => Ok(Some((flags, priority, context))),
         _ => Err(CudaError::INVALID_HANDLE),
     }
 }
@@ -31,7 +31,28 @@ fn create(context: &Context, out: Out<Handle>, flags: c_uint, priority: c_int) -
         return Err(CudaError::INVALID_VALUE);
     }
     let driver = context.driver();
-    out.put(driver.handles.add(driver, Thing::Stream { flags, priority, context: context.handle }))
+    out.put(driver.handles.add(driver, Thing::Stream { flags, priority, context: context.handle, captured: None }))
+}
+
+/// What has been captured of a stream up to now, where it is being captured.
+pub(crate) fn captured(driver: &Driver, stream: Handle) -> Result<Option<u64>> {
+    if is_default(stream) {
+        return Ok(None);
+    }
+    match driver.handles.get(stream)? {
+        Thing::Stream { captured, .. } => Ok(captured),
+        _ => Err(CudaError::INVALID_HANDLE),
+    }
+}
+
+pub(crate) fn capture(driver: &Driver, stream: Handle, local: Option<u64>) -> Result {
+    driver.handles.change(stream, |thing| match thing {
+        Thing::Stream { captured, .. } => {
+            *captured = local;
+            Some(())
+        }
+        _ => None,
+    })
 }
 
 fn recorded(driver: &Driver, event: Handle) -> Result<Option<Instant>> {
@@ -112,8 +133,7 @@ api! {
     context Other: cuStreamIsCapturing | cuStreamIsCapturing_ptsz | cuStreamGetCaptureInfo
     | cuStreamGetCaptureInfo_ptsz | cuStreamGetCaptureInfo_v2 | cuStreamGetCaptureInfo_v2_ptsz
     | cuStreamGetCaptureInfo_v3 | cuStreamGetCaptureInfo_v3_ptsz (stream: Handle, status: Out<c_int>) |context| {
-        known(context.driver(), stream)?;
-        status.put(0)
+        status.put(captured(context.driver(), stream)?.is_some().into())
     }
 
     context Other: cuThreadExchangeStreamCaptureMode (mode: Out<c_int>) |_| {

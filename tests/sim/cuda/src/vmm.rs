@@ -15,6 +15,10 @@ use crate::errors::CudaError;
 
 /// `CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR`.
 const DESCRIPTOR: c_uint = 1;
+/// `CU_MEM_ACCESS_FLAGS_PROT_READWRITE`.
+const READ_WRITE: c_uint = 3;
+/// `CU_MEM_LOCATION_TYPE_DEVICE`.
+const ON_DEVICE: c_int = 1;
 
 /// `CUmemAllocationProp`.
 #[repr(C)]
@@ -76,7 +80,14 @@ struct Mapping {
     size: u64,
     physical: Arc<Physical>,
     handle: u64,
-    access: c_uint,
+    /// By ordinal: what the device may do.
+    access: BTreeMap<c_int, c_uint>,
+}
+
+impl Mapping {
+    fn is_accessible(&self) -> bool {
+        self.access.values().any(|flags| *flags == READ_WRITE)
+    }
 }
 
 impl Default for Vmm {
@@ -117,7 +128,7 @@ impl Vmm {
         let (mut at, end) = (address, address + size);
         while at < end {
             match self.around(at) {
-                Some((start, mapping)) if mapping.access == 3 => at = start + mapping.size,
+                Some((start, mapping)) if mapping.is_accessible() => at = start + mapping.size,
                 _ => return false,
             }
         }
@@ -175,7 +186,8 @@ api! {
 
     driver Free: cuMemRelease (handle: c_ulonglong) |driver| {
         let mut vmm = lock(&driver.vmm);
-        let (_, users) = vmm.handles.get_mut(&handle).ok_or(CudaError::INVALID_VALUE)?;
+        let (physical, users) = vmm.handles.get_mut(&handle).ok_or(CudaError::INVALID_VALUE)?;
+        driver.present(physical.gpu)?;
         *users -= 1;
         if *users == 0 {
             vmm.handles.remove(&handle);
@@ -217,7 +229,7 @@ api! {
         if offset != 0 || flags != 0 || size > physical.size || !fits || !is_free || !address.is_multiple_of(GRANULARITY) {
             return Err(CudaError::INVALID_VALUE);
         }
-        vmm.mappings.insert(address, Mapping { size, physical, handle, access: 0 });
+        vmm.mappings.insert(address, Mapping { size, physical, handle, access: BTreeMap::new() });
         Ok(())
     }
 
@@ -235,20 +247,24 @@ api! {
         let starts = vmm.filling(address, whole_pages(size as u64)?)?;
         for index in 0..count {
             let Access { location_kind, location, flags } = access.at(index).get()?;
-            if location_kind == 1 {
-                driver.device(location)?;
+            if location_kind != ON_DEVICE as c_uint {
+                return Err(CudaError::INVALID_VALUE);
             }
+            driver.device(location)?;
             for start in &starts {
-                vmm.mappings.entry(*start).and_modify(|mapping| mapping.access = flags);
+                vmm.mappings.entry(*start).and_modify(|mapping| {
+                    mapping.access.insert(location, flags);
+                });
             }
         }
         Ok(())
     }
 
-    driver Query: cuMemGetAccess (flags: Out<c_ulonglong>, _location: In<[c_int; 2]>, address: u64) |driver| {
+    driver Query: cuMemGetAccess (flags: Out<c_ulonglong>, location: In<[c_int; 2]>, address: u64) |driver| {
+        let [ON_DEVICE, device] = location.get()? else { return Err(CudaError::INVALID_VALUE) };
         let vmm = lock(&driver.vmm);
         let (_, mapping) = vmm.around(address).ok_or(CudaError::INVALID_VALUE)?;
-        flags.put(mapping.access.into())
+        flags.put(mapping.access.get(&device).copied().unwrap_or(0).into())
     }
 
     driver Query: cuMemGetAllocationGranularity (out: Out<usize>, properties: In<Properties>, which: c_uint) |driver| {

@@ -15,7 +15,7 @@ pub const LAGGING: usize = 256;
 pub const TRACED: usize = 1 << 16;
 
 /// Pieces of memory that were exported to other processes.
-pub const MAX_SHARES: usize = 4096;
+pub const MAX_SHARES: usize = 16384;
 
 /// Device memory comes in pages of this size.
 pub const GRANULARITY: u64 = 2 << 20;

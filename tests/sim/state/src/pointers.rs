@@ -100,6 +100,13 @@ impl<T: Copy, E: Refusal> In<T, E> {
     }
 }
 
+impl<E> In<u8, E> {
+    /// The same place, where a text is known to begin.
+    pub fn text(self) -> Text<E> {
+        Text(self.0.cast(), PhantomData)
+    }
+}
+
 impl<E: Refusal> Text<E> {
     pub fn get<'a>(self) -> Result<&'a CStr, E> {
         if self.0.is_null() {

@@ -1,0 +1,101 @@
+//! Chunks that are lent: the job's process maps them, and the balloon keeps them, too. So their memory is never free, not
+//! when it changes hands and not when its borrower dies.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::{Balloon, Chunk, Space};
+use crate::units::ByteSize;
+
+/// Who borrowed, and under which number of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Loan {
+    pub pid: u32,
+    pub number: u64,
+}
+
+/// What is lent.
+pub(super) struct Loans<C> {
+    /// By loan and the chunk's place in it.
+    chunks: BTreeMap<(Loan, usize), C>,
+    bytes: ByteSize,
+    most: ByteSize,
+}
+
+impl<C> Default for Loans<C> {
+    fn default() -> Self {
+        Self { chunks: BTreeMap::new(), bytes: ByteSize::ZERO, most: ByteSize::ZERO }
+    }
+}
+
+impl<S: Space> Balloon<S> {
+    /// What is lent now. Not part of [`Self::allocated`].
+    pub fn lent(&self) -> ByteSize {
+        self.loans.bytes
+    }
+
+    /// The most that was lent at one time.
+    pub fn most_lent(&self) -> ByteSize {
+        self.loans.most
+    }
+
+    /// Lends whole chunks of at least `size` together, or nothing if there are none. Returns how much that is.
+    pub fn lend(&mut self, loan: Loan, size: ByteSize) -> ByteSize {
+        let is_known = self.borrowed(loan, 0).next().is_some();
+        let Some(chosen) = self.covering(size).filter(|_| !is_known) else { return ByteSize::ZERO };
+        let mut lent = ByteSize::ZERO;
+        for (place, size) in chosen.into_iter().enumerate() {
+            if let Some(chunk) = self.take_out(size) {
+                self.loans.chunks.insert((loan, place), chunk);
+                lent = lent.saturating_add(size);
+            }
+        }
+        self.loans.bytes = self.loans.bytes.saturating_add(lent);
+        self.loans.most = self.loans.most.max(self.loans.bytes);
+        lent
+    }
+
+    /// The chunks of a loan from this place on.
+    pub fn borrowed(&self, loan: Loan, from: usize) -> impl Iterator<Item = &S::Chunk> {
+        self.loans.chunks.range((loan, from)..=(loan, usize::MAX)).map(|(_, chunk)| chunk)
+    }
+
+    /// These chunks of a loan are given back, as far as they are lent.
+    pub fn take_home(&mut self, loan: Loan, places: Range<usize>) {
+        if !places.is_empty() {
+            self.take_home_all((loan, places.start)..(loan, places.end));
+        }
+    }
+
+    /// A process has ended, and so have its loans.
+    pub fn take_home_all_of(&mut self, pid: u32) {
+        self.take_home_all((Loan { pid, number: 0 }, 0)..(Loan { pid, number: u64::MAX }, usize::MAX));
+    }
+
+    fn take_home_all(&mut self, keys: Range<(Loan, usize)>) {
+        let keys: Vec<(Loan, usize)> = self.loans.chunks.range(keys).map(|(key, _)| *key).collect();
+        for chunk in keys.iter().filter_map(|key| self.loans.chunks.remove(key)).collect::<Vec<_>>() {
+            self.loans.bytes = self.loans.bytes.saturating_sub(chunk.size());
+            self.keep(chunk);
+        }
+    }
+
+    /// The sizes of chunks that come to at least `size`: as many as fit into it, largest first, and for the rest the smallest
+    /// that is enough.
+    fn covering(&self, size: ByteSize) -> Option<Vec<ByteSize>> {
+        let mut chosen = Vec::new();
+        let mut rest = size;
+        let mut left: Vec<(ByteSize, usize)> = self.chunks.iter().map(|(size, chunks)| (*size, chunks.len())).collect();
+        for (chunk, count) in left.iter_mut().rev() {
+            let fitting = usize::try_from(rest.bytes() / chunk.bytes()).unwrap_or(*count).min(*count);
+            chosen.extend(std::iter::repeat_n(*chunk, fitting));
+            *count -= fitting;
+            rest = ByteSize::new(rest.bytes() - fitting as u64 * chunk.bytes());
+        }
+        if !rest.is_zero() {
+            let (last, _) = left.into_iter().find(|(chunk, count)| *chunk >= rest && *count > 0)?;
+            chosen.push(last);
+        }
+        Some(chosen)
+    }
+}

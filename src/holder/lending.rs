@@ -1,0 +1,40 @@
+//! How a worker lends its balloon's chunks to the job.
+
+use crate::balloon::{Chunk, Loan, Space};
+use crate::gpu::CallError;
+use crate::handover::{MOST_PIECES, Pieces, Reply};
+use crate::holder::bench::Bench;
+use crate::units::ByteSize;
+
+impl<S: Space> Bench<'_, S> {
+    pub(super) fn lend(&mut self, loan: Loan, size: ByteSize, reply: Reply<ByteSize>) {
+        let lent = self.balloon.lend(loan, size);
+        tracing::debug!(pid = loan.pid, %size, %lent, "lent");
+        // The share shrinks with the balloon: nothing is to be done.
+        self.balloon.set_target(self.share());
+        self.show();
+        reply(Some(lent));
+    }
+
+    /// Says nothing where the memory is not of a kind that can be lent, or the driver refuses.
+    pub(super) fn reach(&self, loan: Loan, from: usize, reply: Reply<Pieces>) {
+        let pieces = self.pieces(loan, from).transpose().unwrap_or_else(|error| {
+            tracing::warn!(pid = loan.pid, %error, "chunk not lent");
+            None
+        });
+        reply(pieces);
+    }
+
+    /// As many pieces of one size as go at once.
+    fn pieces(&self, loan: Loan, from: usize) -> Option<Result<Pieces, CallError>> {
+        let size = self.balloon.borrowed(loan, from).next()?.size();
+        let alike = self.balloon.borrowed(loan, from).take_while(|chunk| chunk.size() == size).take(MOST_PIECES);
+        let descriptors: Option<Result<Vec<_>, CallError>> = alike.map(Chunk::export).collect();
+        descriptors.map(|descriptors| Ok(Pieces { size, descriptors: descriptors? }))
+    }
+
+    /// Chunks have come home. What the balloon is then too large by goes.
+    pub(super) fn loans_changed(&mut self) {
+        self.follow_job(self.following.job);
+    }
+}
