@@ -235,9 +235,13 @@ impl Desk {
         ledger.lane(gpu).view(Box::new(tell));
     }
 
-    fn lend(&mut self, id: Id, request: Request, wanted: Wanted, gpu: usize) {
-        let Some(connection) = self.connection(id) else { return };
+    fn lend(&self, id: Id, request: Request, wanted: Wanted, gpu: usize) {
+        let Some(connection) = self.connections.iter().find(|connection| connection.id == id) else { return };
         let (loan, reply) = (connection.loan(request), Reply::new(&connection.socket));
+        // The end of others would go unnoticed, and their loans would never come home.
+        if !self.members.iter().any(|(pid, _)| *pid == loan.pid) {
+            return;
+        }
         let tell = |lent: Option<ByteSize>| {
             let lent = lent.unwrap_or_default();
             reply.give(Answer { yes: u32::from(!lent.is_zero()), balloon: lent.bytes(), ..Answer::default() });

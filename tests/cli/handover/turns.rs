@@ -13,6 +13,8 @@ use crate::harness::{CONTEXT, DEADLINE, Machine};
 /// As the protocol numbers them.
 const NEED: u32 = 2;
 const READY: u32 = 4;
+const LEND: u32 = 5;
+const NO: u32 = 0;
 const YES: u32 = 1;
 const PATIENT: u32 = 2;
 const BEGINS: u32 = 3;
@@ -79,4 +81,15 @@ fn who_comes_too_late_for_its_turn_gets_another() {
     assert_eq!(stopped.hears(), BEGINS);
     stopped.says(READY);
     assert_eq!(stopped.hears(), YES);
+}
+
+#[test]
+fn who_has_not_said_hello_borrows_nothing() {
+    let machine = Machine::new();
+    let mut job = machine.job("--gpu 0 --reserve 6GB --handover vmm");
+    job.must("pid");
+    let stranger = Process::connect(&machine);
+    stranger.says(LEND);
+    assert_eq!(stranger.hears(), NO, "its end would go unnoticed");
+    assert_eq!(machine.status()["balloons"][0]["gpus"][0]["handed_over_bytes"], 0);
 }
