@@ -4,9 +4,8 @@
 //! it has allocated what way was given to, so that two ranks never take it from each other.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,19 +13,17 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags,
-    SocketType,
-};
+use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use super::answers::{Reply, memory, send, send_pieces, send_with};
 use super::audit::News;
 use super::lane::{Need, Pieces, View, Yielded};
 use super::ledger::Ledger;
 use super::page::Shared;
 use super::protocol::{
-    self, Answer, BEGINS, HELLO, LEND, LEND_ONE, LOOK, MAX_GPUS, MOST_PIECES, NEED, PATIENT, Packet, REACH, READY,
-    RETURN, Request, VIEW, Welcome,
+    Answer, BEGINS, HELLO, LEND, LEND_ONE, LOOK, MAX_GPUS, NEED, PATIENT, Packet, REACH, READY, RETURN, Request, VIEW,
+    Welcome,
 };
 use crate::balloon::{Loan, Wanted};
 use crate::gpu::GpuUuid;
@@ -358,65 +355,6 @@ impl Desk {
         for connection in self.connections.iter().filter(|connection| waiting.contains(&connection.id)) {
             send(&connection.socket, &Answer { yes: PATIENT, ..Answer::default() });
         }
-    }
-}
-
-/// An answer owed. If whoever owes it goes away, the answer is no.
-struct Reply {
-    socket: Option<Arc<OwnedFd>>,
-}
-
-impl Reply {
-    fn new(socket: &Arc<OwnedFd>) -> Self {
-        Self { socket: Some(Arc::clone(socket)) }
-    }
-
-    fn give(mut self, answer: Answer) {
-        if let Some(socket) = self.socket.take() {
-            send(&socket, &answer);
-        }
-    }
-}
-
-impl Drop for Reply {
-    fn drop(&mut self) {
-        if let Some(socket) = self.socket.take() {
-            send(&socket, &Answer::default());
-        }
-    }
-}
-
-fn memory(view: &View) -> Answer {
-    Answer {
-        yes: 1,
-        padding: 0,
-        free: view.memory.free.bytes(),
-        total: view.memory.total.bytes(),
-        balloon: view.balloon.bytes(),
-        job: view.job.bytes(),
-        reservation: view.reservation.bytes(),
-    }
-}
-
-/// A peer that does not read is no concern of ours.
-fn send(socket: &OwnedFd, packet: &impl Packet) {
-    let _ = rustix::net::send(socket, packet.bytes(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
-}
-
-fn send_with(socket: &OwnedFd, packet: &impl Packet, descriptors: &[BorrowedFd<'_>]) -> bool {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_PIECES))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    control.push(SendAncillaryMessage::ScmRights(descriptors));
-    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    rustix::net::sendmsg(socket, &[IoSlice::new(packet.bytes())], &mut control, flags).is_ok()
-}
-
-fn send_pieces(socket: &OwnedFd, pieces: Option<Pieces>) {
-    let Some(Pieces { size, descriptors }) = pieces else { return send(socket, &protocol::Pieces::default()) };
-    let packet = protocol::Pieces { count: descriptors.len() as u32, padding: 0, size: size.bytes() };
-    let descriptors: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
-    if !send_with(socket, &packet, &descriptors) {
-        send(socket, &protocol::Pieces::default());
     }
 }
 

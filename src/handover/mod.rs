@@ -17,6 +17,7 @@
 //! - Where NVML lists other pids than ours, or no memory by process, contexts and code go uncounted.
 //! - A program that is linked against a sanitizer which insists on being the first library refuses to start.
 
+mod answers;
 mod audit;
 mod desk;
 mod inquiry;
