@@ -37,7 +37,6 @@ fn under_run_it_ends_the_reservation_and_not_the_command() {
     assert_eq!(wrapper.line(), "started");
     other.close_stdin();
     machine.wait_for("the reservation ends", |state| state.used(0) == 0);
-    machine.run("status train").exits(5);
     wrapper.say("go");
     assert_eq!(wrapper.line(), "on");
     wrapper.wait().exits(7).says_nothing();
