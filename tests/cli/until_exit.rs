@@ -32,11 +32,11 @@ fn under_run_it_ends_the_reservation_and_not_the_command() {
     let machine = Machine::new();
     let mut other = companion(&machine);
     let until_exit = format!("--reserve 1GB --name train --until-exit {}", other.pid());
-    let mut wrapper = Running::start(&mut machine.wrap(&until_exit, &["sh", "-c", "read line; echo on; exit 7"]));
-    machine.wait_for("it holds", |state| state.used(0) == CONTEXT + GB);
+    let script = "echo started; read line; echo on; exit 7";
+    let mut wrapper = Running::start(&mut machine.wrap(&until_exit, &["sh", "-c", script]));
+    assert_eq!(wrapper.line(), "started");
     other.close_stdin();
     machine.wait_for("the reservation ends", |state| state.used(0) == 0);
-    machine.run("status train").exits(5);
     wrapper.say("go");
     assert_eq!(wrapper.line(), "on");
     wrapper.wait().exits(7).says_nothing();
