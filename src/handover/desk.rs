@@ -160,6 +160,8 @@ impl Desk {
         match rustix::net::recv(&connection.socket, &mut bytes[..], RecvFlags::DONTWAIT | RecvFlags::TRUNC) {
             Ok((length, _)) if length == bytes.len() => Request::from_bytes(&bytes),
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => None,
+            // Closed before our last answer was read (unix(7)). What was said before that is still to come, such as a RETURN.
+            Err(rustix::io::Errno::CONNRESET) => self.receive(id),
             Ok(_) | Err(_) => {
                 self.forget(id);
                 None

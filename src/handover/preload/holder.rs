@@ -135,9 +135,17 @@ impl Loan {
 
     fn ask_for(kind: u32, gpu: Uuid, number: u64, size: u64) -> Option<Self> {
         let socket = Socket::connect(&config().socket, PATIENCE_SECONDS)?;
-        let request = Request { size, loan: number, ..Request::new(kind, gpu) };
-        let answer = ask(&socket, &request).filter(|answer| answer.yes != 0)?;
-        Some(Self { socket, gpu, number, size: answer.balloon })
+        let answer = ask(&socket, &Request { size, loan: number, ..Request::new(kind, gpu) });
+        let loan = Self { socket, gpu, number, size: answer.map_or(0, |answer| answer.balloon) };
+        match answer {
+            Some(Answer { yes: 0, .. }) => None,
+            Some(_) => Some(loan),
+            // A holder that has been stopped may yet lend it, to nobody.
+            None => {
+                loan.give_back_from(0);
+                None
+            }
+        }
     }
 
     /// Asks for some of its pieces, from this place on.
@@ -152,17 +160,22 @@ impl Loan {
         (pieces.count > 0 && descriptors.count() == pieces.count as usize).then_some((pieces.size, descriptors))
     }
 
-    /// Gives back the pieces from this place on, none of which is mapped.
+    /// Gives back the pieces from this place on, none of which is mapped. Over the loan's own connection: there may be no
+    /// descriptor left for another, for want of which the pieces could not be had.
     pub fn give_back_from(self, place: u32) {
-        give_back(self.gpu, self.number, place, u64::MAX);
+        self.socket.send(&returned(self.gpu, self.number, place, u64::MAX));
     }
 }
 
 /// Says that `count` pieces of a loan are mapped no longer. Nobody waits for that: who borrows next is heard after this.
 pub fn give_back(gpu: Uuid, loan: u64, place: u32, count: u64) {
     if let Some(socket) = Socket::connect(&config().socket, PATIENCE_SECONDS) {
-        socket.send(&Request { size: count, loan, place, ..Request::new(RETURN, gpu) });
+        socket.send(&returned(gpu, loan, place, count));
     }
+}
+
+fn returned(gpu: Uuid, loan: u64, place: u32, count: u64) -> Request {
+    Request { size: count, loan, place, ..Request::new(RETURN, gpu) }
 }
 
 /// How much a call needs.
