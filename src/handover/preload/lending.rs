@@ -7,7 +7,7 @@
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use crate::driver::{self, SUCCESS, Status};
-use crate::heap::{Heap, Piece, State as Of};
+use crate::heap::{Content, Heap, Piece};
 use crate::holder::{self, Loan};
 use crate::protocol::{LENDS_FIRST, LENDS_NEVER, Uuid};
 use crate::state::{DEVICES, State, state};
@@ -89,9 +89,9 @@ pub fn is_borrowed(address: u64) -> bool {
 /// Frees what was borrowed, as `cuMemFree` does: when the GPU is done with it. `None`: it is not borrowed.
 pub fn free(address: u64) -> Option<Status> {
     let state = state().filter(|state| state.has_borrowed.load(Acquire))?;
-    let context = with_heap_of(state, |heap, _| match heap.used(address)?.state {
-        Of::Used(context) => Some(context),
-        Of::Hole | Of::Spare => None,
+    let context = with_heap_of(state, |heap, _| match heap.used(address)?.content {
+        Content::Used(context) => Some(context),
+        Content::Hole | Content::Spare => None,
     })?;
     let status = driver::synchronize(context);
     if status != SUCCESS {
