@@ -4,8 +4,8 @@
 //!
 //! | Module     | Owns                                                                        |
 //! |------------|-----------------------------------------------------------------------------|
-//! | `cli`      | the options, their help, man pages and completions; refusing a wrong usage  |
 //! | `commands` | one file a verb: options to domain calls, failures to words and exit codes  |
+//! | `cli`      | the options, their help, man pages and completions; refusing a wrong usage  |
 //! | `report`   | how GPUs and balloons are shown: a file a format, values in, text out       |
 //! | `holder`   | the event loop of a `hold` or `run`, and a worker thread for each GPU       |
 //! | `line`     | who of the holders that wait may take memory now                            |

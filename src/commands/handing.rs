@@ -200,7 +200,7 @@ impl Handing {
             None => io::stderr().write_all(text.as_bytes()),
         };
         if let (Err(error), Some(file)) = (written, file) {
-            say(false, format_args!("cannot write the summary to {}: {error}", printable(&file.to_string_lossy())));
+            say(format_args!("cannot write the summary to {}: {error}", printable(&file.to_string_lossy())));
             // It took the whole job to get it.
             let _ = io::stderr().write_all(text.as_bytes());
         }

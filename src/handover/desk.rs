@@ -1,4 +1,4 @@
-//! Where the job's processes ask: a thread that admits them, gives way to them, and tells them the memory.
+//! Where the job's processes ask: a thread that admits them, gives way to them, lends to them, and tells them the memory.
 //!
 //! On each GPU one process is served at a time, first come, first served: its turn lasts from the driver's refusal until
 //! it has allocated what way was given to, so that two ranks never take it from each other.
@@ -16,7 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::answers::{Reply, memory, send, send_pieces, send_with};
+use super::answers::{Owed, memory, send, send_pieces, send_with};
 use super::audit::News;
 use super::lane::{Need, Pieces, View, Yielded};
 use super::ledger::Ledger;
@@ -155,7 +155,7 @@ impl Desk {
 
     /// The next request on a connection. One that is closed, or says what nobody understands, is forgotten.
     fn receive(&mut self, id: Id) -> Option<Request> {
-        let connection = self.connections.iter().find(|connection| connection.id == id)?;
+        let connection = self.connection(id)?;
         let mut bytes = [0; size_of::<Request>()];
         match rustix::net::recv(&connection.socket, &mut bytes[..], RecvFlags::DONTWAIT | RecvFlags::TRUNC) {
             Ok((length, _)) if length == bytes.len() => Request::from_bytes(&bytes),
@@ -189,12 +189,16 @@ impl Desk {
         }
     }
 
-    fn connection(&mut self, id: Id) -> Option<&mut Connection> {
+    fn connection(&self, id: Id) -> Option<&Connection> {
+        self.connections.iter().find(|connection| connection.id == id)
+    }
+
+    fn connection_mut(&mut self, id: Id) -> Option<&mut Connection> {
         self.connections.iter_mut().find(|connection| connection.id == id)
     }
 
     fn welcome(&mut self, id: Id) {
-        let Some(connection) = self.connections.iter().find(|connection| connection.id == id) else { return };
+        let Some(connection) = self.connection(id) else { return };
         let pid = connection.pid;
         let Some(Ok(pidfd)) = Pid::from_raw(pid.cast_signed()).map(|pid| pidfd_open(pid, PidfdFlags::empty())) else {
             return;
@@ -218,44 +222,44 @@ impl Desk {
         self.news.ring();
     }
 
-    fn look(&mut self, id: Id) {
+    fn look(&self, id: Id) {
         let Some(connection) = self.connection(id) else { return };
-        let reply = Reply::new(&connection.socket);
-        self.news.ring_and_tell(Box::new(move || reply.give(Answer { yes: 1, ..Answer::default() })));
+        let owed = Owed::to(&connection.socket);
+        self.news.ring_and_tell(Box::new(move || owed.give(Answer { yes: 1, ..Answer::default() })));
     }
 
-    fn tell_memory(&mut self, id: Id, gpu: usize) {
-        let Some(connection) = self.connections.iter().find(|connection| connection.id == id) else { return };
-        let reply = Reply::new(&connection.socket);
+    fn tell_memory(&self, id: Id, gpu: usize) {
+        let Some(connection) = self.connection(id) else { return };
+        let owed = Owed::to(&connection.socket);
         let mut ledger = locked(&self.ledger);
         // Up to date, so that what the job has just allocated is known before its memory is told.
         ledger.read();
-        let tell = |view: Option<View>| reply.give(view.map(|view| memory(&view)).unwrap_or_default());
+        let tell = |view: Option<View>| owed.give(view.map(|view| memory(&view)).unwrap_or_default());
         ledger.lane(gpu).view(Box::new(tell));
     }
 
     fn lend(&self, id: Id, request: Request, wanted: Wanted, gpu: usize) {
-        let Some(connection) = self.connections.iter().find(|connection| connection.id == id) else { return };
-        let (loan, reply) = (connection.loan(request), Reply::new(&connection.socket));
+        let Some(connection) = self.connection(id) else { return };
+        let (loan, owed) = (connection.loan(request), Owed::to(&connection.socket));
         // The end of others would go unnoticed, and their loans would never come home.
         if !self.members.iter().any(|(pid, _)| *pid == loan.pid) {
             return;
         }
         let tell = |lent: Option<ByteSize>| {
             let lent = lent.unwrap_or_default();
-            reply.give(Answer { yes: u32::from(!lent.is_zero()), balloon: lent.bytes(), ..Answer::default() });
+            owed.give(Answer { yes: u32::from(!lent.is_zero()), balloon: lent.bytes(), ..Answer::default() });
         };
         locked(&self.ledger).lane(gpu).lend(loan, wanted, Box::new(tell));
     }
 
-    fn reach(&mut self, id: Id, request: Request, gpu: usize) {
+    fn reach(&self, id: Id, request: Request, gpu: usize) {
         let Some(connection) = self.connection(id) else { return };
         let (loan, socket) = (connection.loan(request), Arc::clone(&connection.socket));
         let tell = move |pieces: Option<Pieces>| send_pieces(&socket, pieces);
         locked(&self.ledger).lane(gpu).reach(loan, request.place as usize, Box::new(tell));
     }
 
-    fn take_home(&mut self, id: Id, request: Request, gpu: usize) {
+    fn take_home(&self, id: Id, request: Request, gpu: usize) {
         if let Some(connection) = self.connection(id) {
             let loan = connection.loan(request);
             let from = request.place as usize;
@@ -265,7 +269,7 @@ impl Desk {
     }
 
     fn queue(&mut self, id: Id, request: Request, gpu: usize) {
-        let Some(connection) = self.connection(id) else { return };
+        let Some(connection) = self.connection_mut(id) else { return };
         let size = ByteSize::new(request.size);
         connection.needs = Some(if request.is_guess == 0 { Need::Bytes(size) } else { Need::About(size) });
         match &mut self.turns[gpu].current {
@@ -288,24 +292,24 @@ impl Desk {
 
     /// The turn begins; nothing is freed before its owner is there to take it.
     fn begin(&self, id: Id) {
-        if let Some(connection) = self.connections.iter().find(|connection| connection.id == id) {
+        if let Some(connection) = self.connection(id) {
             send(&connection.socket, &Answer { yes: BEGINS, ..Answer::default() });
         }
     }
 
     fn give_way(&mut self, id: Id, gpu: usize) {
         let is_its_turn = self.turns[gpu].current.is_some_and(|(current, _)| current == id);
-        let Some(connection) = self.connection(id) else { return };
+        let Some(connection) = self.connection_mut(id) else { return };
         let Some(need) = connection.needs.take_if(|_| is_its_turn) else {
             return self.queue_again(id, gpu);
         };
-        let reply = Reply::new(&connection.socket);
+        let owed = Owed::to(&connection.socket);
         let ledger = locked(&self.ledger);
         let retries = ledger.retries(gpu);
         let yielded = move |yielded: Option<Yielded>| {
             let is_worth_a_try = yielded == Some(Yielded::Room);
             retries.fetch_add(is_worth_a_try.into(), Relaxed);
-            reply.give(Answer { yes: is_worth_a_try.into(), ..Answer::default() });
+            owed.give(Answer { yes: is_worth_a_try.into(), ..Answer::default() });
         };
         ledger.lane(gpu).give_way(need, Box::new(yielded));
     }
