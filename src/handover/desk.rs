@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -65,6 +66,8 @@ pub struct Desk {
     ledger: Arc<Mutex<Ledger>>,
     shared: Arc<Shared>,
     listener: OwnedFd,
+    /// Whether somebody waits there for whom no descriptor is left.
+    is_deaf: bool,
     /// Readable when the desk is to close.
     closing: OwnedFd,
     connections: Vec<Connection>,
@@ -95,7 +98,8 @@ impl Desk {
         let turns = locked(&ledger).gpus().map(|_| Turns::default()).collect();
         let (connections, members) = (Vec::new(), Vec::new());
         let reassure = Instant::now();
-        Ok(Self { ledger, shared, listener, closing, connections, next: 0, turns, members, reassure, news })
+        let (is_deaf, next) = (false, 0);
+        Ok(Self { ledger, shared, listener, is_deaf, closing, connections, next, turns, members, reassure, news })
     }
 
     /// Serves until told to close.
@@ -113,13 +117,15 @@ impl Desk {
     /// Waits for something to do. Says whether the desk stays open.
     fn wait(&self) -> bool {
         let in_flight = self.turns.iter().any(|turns| turns.current.is_some());
-        let timeout = in_flight.then(|| Timespec { tv_sec: 0, tv_nsec: REASSURANCE.subsec_nanos().into() });
-        let mut polled = vec![PollFd::new(&self.closing, PollFlags::IN), PollFd::new(&self.listener, PollFlags::IN)];
+        let timeout =
+            (in_flight || self.is_deaf).then(|| Timespec { tv_sec: 0, tv_nsec: REASSURANCE.subsec_nanos().into() });
+        let mut polled = vec![PollFd::new(&self.closing, PollFlags::IN)];
+        polled.extend((!self.is_deaf).then(|| PollFd::new(&self.listener, PollFlags::IN)));
         polled.extend(self.members.iter().map(|(_, pidfd)| PollFd::new(pidfd, PollFlags::IN)));
         polled.extend(self.connections.iter().map(|one| PollFd::new(&*one.socket, PollFlags::IN)));
         match poll(&mut polled, timeout.as_ref()) {
             Ok(_) => polled[0].revents().is_empty(),
-            Err(error) => error == rustix::io::Errno::INTR,
+            Err(error) => error == Errno::INTR,
         }
     }
 
@@ -134,7 +140,11 @@ impl Desk {
     }
 
     fn accept(&mut self) {
-        while let Ok(socket) = rustix::net::accept_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        loop {
+            let accepted = rustix::net::accept_with(&self.listener, flags);
+            self.is_deaf = matches!(accepted, Err(Errno::MFILE | Errno::NFILE));
+            let Ok(socket) = accepted else { break };
             let Ok(peer) = getsockopt(&socket, PeerCredentials) else { continue };
             let user = rustix::process::geteuid();
             let is_ours = peer.uid() == user.as_raw() || peer.uid() == 0;
@@ -159,9 +169,9 @@ impl Desk {
         let mut bytes = [0; size_of::<Request>()];
         match rustix::net::recv(&connection.socket, &mut bytes[..], RecvFlags::DONTWAIT | RecvFlags::TRUNC) {
             Ok((length, _)) if length == bytes.len() => Request::from_bytes(&bytes),
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => None,
+            Err(Errno::AGAIN | Errno::INTR) => None,
             // Closed before our last answer was read (unix(7)). What was said before that is still to come, such as a RETURN.
-            Err(rustix::io::Errno::CONNRESET) => self.receive(id),
+            Err(Errno::CONNRESET) => self.receive(id),
             Ok(_) | Err(_) => {
                 self.forget(id);
                 None

@@ -345,6 +345,31 @@ fn whoever_has_no_descriptor_left_borrows_nothing_and_owes_nothing() {
     assert_eq!(told(&machine, &mut job)["handed_over_bytes"], taken + GB, "and loans go on");
 }
 
+/// What a process has had of a CPU so far, in ticks of 10 ms.
+fn ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    let (_, fields) = stat.rsplit_once(')').expect("as in proc(5)");
+    fields.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
+}
+
+#[test]
+fn a_holder_that_has_no_descriptor_left_waits_for_one_asleep() {
+    let machine = Machine::new();
+    let mut job = machine.job("--gpu 0 --reserve 4GB --chunk-size 64MB --handover vmm");
+    let pid = pid_of(&mut job);
+    job.must("ctx 0");
+    whole(&machine, 0, 4 * GB);
+    leave_descriptors(job.pid(), Some(0));
+    let before = ticks(job.pid());
+    // From the driver, once the holder's answer is overdue.
+    job.must("alloc 1GB");
+    let busy = ticks(job.pid()) - before;
+    assert!(busy < 20, "{busy} ticks");
+    assert_eq!(machine.used_by(0, pid), CONTEXT + GB);
+    leave_descriptors(job.pid(), None);
+    assert_eq!(told(&machine, &mut job)["handed_over_bytes"], GB + CONTEXT, "it has heard all of it");
+}
+
 #[test]
 fn the_summary_counts_what_was_borrowed() {
     let machine = Machine::new();
