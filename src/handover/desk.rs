@@ -3,7 +3,6 @@
 //! On each GPU one process is served at a time, first come, first served: its turn lasts from the driver's refusal until
 //! it has allocated what way was given to, so that two ranks never take it from each other.
 
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -26,6 +25,7 @@ use super::protocol::{
     Answer, BEGINS, HELLO, LEND, LEND_ONE, LOOK, MAX_GPUS, NEED, PATIENT, Packet, REACH, READY, RETURN, Request, VIEW,
     Welcome,
 };
+use super::turns::{Id, Turns};
 use crate::balloon::{Loan, Wanted};
 use crate::gpu::GpuUuid;
 use crate::units::ByteSize;
@@ -34,11 +34,6 @@ use crate::units::ByteSize;
 const BACKLOG: i32 = 512;
 /// How often those who wait are told to be patient; well within their own patience.
 const REASSURANCE: Duration = Duration::from_millis(500);
-/// How long a turn lasts after the last word of its owner, who may have been stopped.
-const TURN: Duration = Duration::from_secs(5);
-
-/// A connection's number, never given twice.
-type Id = u64;
 
 struct Connection {
     id: Id,
@@ -54,13 +49,6 @@ impl Connection {
     }
 }
 
-/// Whose turn it is on a GPU, until when, and who comes after.
-#[derive(Default)]
-struct Turns {
-    current: Option<(Id, Instant)>,
-    queue: VecDeque<Id>,
-}
-
 /// The desk's own state, on its thread.
 pub struct Desk {
     ledger: Arc<Mutex<Ledger>>,
@@ -72,6 +60,7 @@ pub struct Desk {
     closing: OwnedFd,
     connections: Vec<Connection>,
     next: Id,
+    /// By the GPU's number.
     turns: Vec<Turns>,
     /// The processes with a slot; each becomes readable when the process has ended.
     members: Vec<(u32, OwnedFd)>,
@@ -116,7 +105,7 @@ impl Desk {
 
     /// Waits for something to do. Says whether the desk stays open.
     fn wait(&self) -> bool {
-        let in_flight = self.turns.iter().any(|turns| turns.current.is_some());
+        let in_flight = self.turns.iter().any(|turns| turns.current().is_some());
         let timeout =
             (in_flight || self.is_deaf).then(|| Timespec { tv_sec: 0, tv_nsec: REASSURANCE.subsec_nanos().into() });
         let mut polled = vec![PollFd::new(&self.closing, PollFlags::IN)];
@@ -282,21 +271,8 @@ impl Desk {
         let Some(connection) = self.connection_mut(id) else { return };
         let size = ByteSize::new(request.size);
         connection.needs = Some(if request.is_guess == 0 { Need::Bytes(size) } else { Need::About(size) });
-        match &mut self.turns[gpu].current {
-            Some((current, until)) if *current == id => {
-                *until = Instant::now() + TURN;
-                self.begin(id);
-            }
-            _ => self.turns[gpu].queue.push_back(id),
-        }
-    }
-
-    /// Its turn was over before it was there, because it had been stopped, say. It gets another.
-    fn queue_again(&mut self, id: Id, gpu: usize) {
-        let needs = self.connections.iter().any(|connection| connection.id == id && connection.needs.is_some());
-        let turns = &mut self.turns[gpu];
-        if needs && !turns.queue.contains(&id) {
-            turns.queue.push_back(id);
+        if self.turns[gpu].ask(id) {
+            self.begin(id);
         }
     }
 
@@ -308,10 +284,12 @@ impl Desk {
     }
 
     fn give_way(&mut self, id: Id, gpu: usize) {
-        let is_its_turn = self.turns[gpu].current.is_some_and(|(current, _)| current == id);
-        let Some(connection) = self.connection_mut(id) else { return };
+        let is_its_turn = self.turns[gpu].current() == Some(id);
+        let Some(connection) = self.connection_mut(id).filter(|connection| connection.needs.is_some()) else { return };
         let Some(need) = connection.needs.take_if(|_| is_its_turn) else {
-            return self.queue_again(id, gpu);
+            // Its turn was over before it was there, because it had been stopped, say. It gets another.
+            self.turns[gpu].ask(id);
+            return;
         };
         let owed = Owed::to(&connection.socket);
         let ledger = locked(&self.ledger);
@@ -327,10 +305,7 @@ impl Desk {
     /// Whoever is next gets the turn where it is nobody's.
     fn call_next(&mut self) {
         for gpu in 0..self.turns.len() {
-            if self.turns[gpu].current.is_none()
-                && let Some(id) = self.turns[gpu].queue.pop_front()
-            {
-                self.turns[gpu].current = Some((id, Instant::now() + TURN));
+            if let Some(id) = self.turns[gpu].begin() {
                 self.begin(id);
             }
         }
@@ -339,23 +314,20 @@ impl Desk {
     /// The connection is closed: its turn, or its place in the queue, is given up.
     fn forget(&mut self, id: Id) {
         self.connections.retain(|connection| connection.id != id);
-        for gpu in 0..self.turns.len() {
-            self.turns[gpu].queue.retain(|queued| *queued != id);
-            self.end_turn_if(gpu, |current, _| current == id);
-        }
+        self.end_turns(|turns| turns.leave(id));
     }
 
     fn end_overdue_turns(&mut self) {
         let now = Instant::now();
-        for gpu in 0..self.turns.len() {
-            self.end_turn_if(gpu, |_, until| until <= now);
-        }
+        self.end_turns(|turns| turns.end_overdue(now));
     }
 
-    fn end_turn_if(&mut self, gpu: usize, ends: impl FnOnce(Id, Instant) -> bool) {
-        if self.turns[gpu].current.is_some_and(|(id, until)| ends(id, until)) {
-            self.turns[gpu].current = None;
-            locked(&self.ledger).settle(gpu);
+    /// `end` says whether it has ended a turn on a GPU.
+    fn end_turns(&mut self, end: impl Fn(&mut Turns) -> bool) {
+        for (gpu, turns) in self.turns.iter_mut().enumerate() {
+            if end(turns) {
+                locked(&self.ledger).settle(gpu);
+            }
         }
     }
 
@@ -365,9 +337,7 @@ impl Desk {
             return;
         }
         self.reassure = now + REASSURANCE;
-        let current = self.turns.iter().filter_map(|turns| turns.current.map(|(id, _)| id));
-        let queued = self.turns.iter().flat_map(|turns| turns.queue.iter().copied());
-        let waiting: Vec<Id> = current.chain(queued).collect();
+        let waiting: Vec<Id> = self.turns.iter().flat_map(Turns::everybody).collect();
         for connection in self.connections.iter().filter(|connection| waiting.contains(&connection.id)) {
             send(&connection.socket, &Answer { yes: PATIENT, ..Answer::default() });
         }

@@ -33,6 +33,7 @@ mod page;
 mod protocol;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::io;
 use std::os::fd::OwnedFd;
