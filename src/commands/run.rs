@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use tracing::{info, warn};
 
-use crate::cli::{self, HandoverMode};
+use crate::cli;
 use crate::commands::announce::Announcement;
 use crate::commands::blockers;
 use crate::commands::detach::{self, Detached, Output};
@@ -17,6 +17,7 @@ use crate::control::name::Name;
 use crate::control::registry::RegistryError;
 use crate::exit::Exit;
 use crate::gpu::{VISIBLE_DEVICES, Visible, order_at_start};
+use crate::handover::Lends;
 use crate::holder::{Cause, Holder, HolderError, Released};
 use crate::job::{Ended, Inherited, Job, Kin, Mark, SpawnError, Spec};
 use crate::signals::{Purpose, Signals};
@@ -110,7 +111,7 @@ impl cli::Run {
     ) -> Result<(Holder, String), NotHeld> {
         let announcement = Announcement::silent(&self.reservation, &mut spec.descriptors)?;
         let Planned { mut plan, gpus } = plan(&self.reservation, talk::command_line(self.command.iter().cloned()))?;
-        plan.backing.is_lendable = !matches!(self.handover, HandoverMode::Nvml | HandoverMode::Off);
+        plan.backing.is_lendable = self.handover.lends() != Lends::Never;
         plan.log = log;
         avoid_exclusive(&mut plan)?;
         let mut holder = match Holder::start(plan, signals) {
