@@ -133,21 +133,29 @@ impl Heap {
         has_room
     }
 
-    /// Takes a piece out of which nothing is allocated; there is a hole in its place.
+    /// Whether there is a piece of which nothing is allocated.
+    pub fn has_idle(&self) -> bool {
+        self.idle().is_some()
+    }
+
+    /// Takes such a piece out; there is a hole in its place.
     pub fn take_idle(&mut self) -> Option<Piece> {
         if !self.ranges.reserve(MOST_NEW_RANGES) {
             return None;
         }
+        let piece = self.pieces.remove(self.idle()?)?;
+        self.set(self.at(piece.address)?, piece.address, piece.size, Content::Hole);
+        Some(piece)
+    }
+
+    fn idle(&self) -> Option<usize> {
         let is_idle = |piece: &Piece| {
             let range = self.at(piece.address).and_then(|at| self.ranges.items().get(at));
             range.is_some_and(|range| {
                 range.content == Content::Spare && piece.address + piece.size <= range.address + range.size
             })
         };
-        let at = self.pieces.items().iter().position(is_idle)?;
-        let piece = self.pieces.remove(at)?;
-        self.set(self.at(piece.address)?, piece.address, piece.size, Content::Hole);
-        Some(piece)
+        self.pieces.items().iter().position(is_idle)
     }
 
     /// The range that contains an address.

@@ -167,10 +167,21 @@ impl Loan {
     }
 }
 
-/// Says that `count` pieces of a loan are mapped no longer. Nobody waits for that: who borrows next is heard after this.
-pub fn give_back(gpu: Uuid, loan: u64, place: u32, count: u64) {
-    if let Some(socket) = Socket::connect(&config().socket, PATIENCE_SECONDS) {
-        socket.send(&returned(gpu, loan, place, count));
+/// What one piece of a loan is given back with.
+pub struct Giving(Socket);
+
+impl Giving {
+    /// `None`: this process may open no more descriptors.
+    pub fn prepare() -> Option<Self> {
+        Socket::open().map(Self)
+    }
+
+    /// Says that the piece is mapped no longer. Nobody waits for that: who borrows next is heard after this. Without a holder
+    /// it needs not be said.
+    pub fn back(self, gpu: Uuid, loan: u64, place: u32) {
+        if let Some(socket) = self.0.reach(&config().socket, PATIENCE_SECONDS) {
+            socket.send(&returned(gpu, loan, place, 1));
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use crate::driver::{self, SUCCESS, Status};
 use crate::heap::{Content, Heap, Piece};
-use crate::holder::{self, Loan};
+use crate::holder::{self, Giving, Loan};
 use crate::protocol::{LENDS_FIRST, LENDS_NEVER, Uuid};
 use crate::state::{DEVICES, State, state};
 use crate::system;
@@ -207,11 +207,14 @@ fn allow_access(state: &State, address: u64, size: u64, device: i32) -> bool {
     is_allowed
 }
 
-/// Pieces that nothing is allocated of are the balloon's again.
+/// Pieces that nothing is allocated of are the balloon's again. Where there is no descriptor to say so with, they stay spare:
+/// the next allocation takes them, or tries again.
 fn give_back_idle(heap: &mut Heap, gpu: Uuid) {
-    while let Some(piece) = heap.take_idle() {
+    while heap.has_idle() {
+        let Some(giving) = Giving::prepare() else { return };
+        let Some(piece) = heap.take_idle() else { return };
         driver::unmap(piece.address, piece.size);
-        holder::give_back(gpu, piece.loan, piece.place, 1);
+        giving.back(gpu, piece.loan, piece.place);
     }
 }
 

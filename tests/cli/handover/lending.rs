@@ -345,6 +345,25 @@ fn whoever_has_no_descriptor_left_borrows_nothing_and_owes_nothing() {
     assert_eq!(told(&machine, &mut job)["handed_over_bytes"], taken + GB, "and loans go on");
 }
 
+#[test]
+fn what_cannot_be_given_back_for_want_of_a_descriptor_serves_the_next_allocation() {
+    let machine = Machine::new();
+    let mut job = machine.job("--gpu 0 --reserve 4GB --chunk-size 64MB --handover vmm");
+    let pid = pid_of(&mut job);
+    job.must("ctx 0");
+    job.must("alloc 1GB");
+    leave_descriptors(pid, Some(0));
+    job.must("free 0");
+    job.must("alloc 1GB");
+    job.must("free 1");
+    assert_eq!(machine.used_by(0, pid), CONTEXT, "none of it came from the driver");
+    leave_descriptors(pid, None);
+    job.must("alloc 512MB");
+    assert_eq!(told(&machine, &mut job)["handed_over_bytes"], GB / 2 + CONTEXT, "the rest is the balloon's");
+    job.must("free 2");
+    assert_eq!(told(&machine, &mut job)["handed_over_bytes"], CONTEXT);
+}
+
 /// What a process has had of a CPU so far, in ticks of 10 ms.
 fn ticks(pid: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");

@@ -2,7 +2,7 @@
 //! undone, in either order, so both are counted. A piece of the balloon serves where its size and kind are just right.
 
 use crate::driver::{self, SUCCESS, Status};
-use crate::holder::{self, Turn};
+use crate::holder::{Giving, Turn};
 use crate::hook::{Hook, NEWEST, hook};
 use crate::hooks::{A_LITTLE, PAGE, current_gpu, insist, own_or_borrowed};
 use crate::lending;
@@ -124,8 +124,8 @@ impl Freed {
         match self.loan {
             OWN => state.count(self.gpu, -self.size.cast_signed()),
             loan => {
-                if let Some(gpu) = state.uuid(self.gpu) {
-                    holder::give_back(gpu, loan, 0, 1);
+                if let Some((giving, gpu)) = Giving::prepare().zip(state.uuid(self.gpu)) {
+                    giving.back(gpu, loan, 0);
                 }
             }
         }
