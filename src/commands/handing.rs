@@ -18,9 +18,9 @@ use crate::gpu::Nvml;
 use crate::handover::{Handover, Keeper, Lends, Measure, NoLibrary, PRELOAD, Show, Usage};
 use crate::holder::Holder;
 use crate::job::{Kin, reach};
-use crate::process::printable;
 use crate::report::summary::{self, Gpu, Summary};
 use crate::units::ByteSize;
+use crate::untrusted::printable;
 
 /// How long a job that only NVML tells of must have been looked at for its peak to be known.
 const LONG: Duration = Duration::from_secs(1);
