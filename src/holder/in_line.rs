@@ -56,9 +56,10 @@ struct Tried {
 
 impl InLine {
     pub fn join(directory: Option<&RuntimeDirectory>, name: &str, stage: Stage, plan: &Plan) -> Self {
-        let contexts = match plan.backing.has_context {
-            true => BTreeMap::new(),
-            false => plan.gpus.all().map(|wanted| (wanted.device.uuid, ByteSize::ZERO)).collect(),
+        let contexts = if plan.backing.has_context {
+            BTreeMap::new()
+        } else {
+            plan.gpus.all().map(|wanted| (wanted.device.uuid, ByteSize::ZERO)).collect()
         };
         let turn = Turn::join(directory, name, wish(stage, request(&plan.gpus, &contexts), &contexts));
         Self {

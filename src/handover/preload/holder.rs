@@ -19,6 +19,15 @@ fn config() -> Config {
     unsafe { (&raw const CONFIG).read_volatile() }
 }
 
+/// A connection to the holder. `None`: there is none, or this process may open no more descriptors.
+fn connect() -> Option<Socket> {
+    reach(Socket::open()?)
+}
+
+fn reach(socket: Socket) -> Option<Socket> {
+    socket.connect(&config().socket, PATIENCE_SECONDS)
+}
+
 /// Which memory the job is to see.
 pub fn view() -> u32 {
     config().view
@@ -39,7 +48,7 @@ pub struct Membership {
 
 /// Says hello; `None` if nobody answers or no slot is left.
 pub fn join() -> Option<Membership> {
-    let socket = Socket::connect(&config().socket, PATIENCE_SECONDS)?;
+    let socket = connect()?;
     if !socket.send(&Request::new(HELLO, [0; 16])) {
         return None;
     }
@@ -96,7 +105,7 @@ impl Membership {
 /// Waits until the holder has looked at what this process has by NVML, if it wants to: the process may be gone in a moment.
 pub fn be_measured() {
     if config().measures != 0
-        && let Some(socket) = Socket::connect(&config().socket, PATIENCE_SECONDS)
+        && let Some(socket) = connect()
     {
         ask(&socket, &Request::new(LOOK, [0; 16]));
     }
@@ -104,7 +113,7 @@ pub fn be_measured() {
 
 /// What the holder knows of a GPU's memory, read in one go.
 pub fn memory(gpu: Uuid) -> Option<Answer> {
-    let socket = Socket::connect(&config().socket, PATIENCE_SECONDS)?;
+    let socket = connect()?;
     ask(&socket, &Request::new(VIEW, gpu)).filter(|answer| answer.yes != 0)
 }
 
@@ -134,7 +143,7 @@ impl Loan {
     }
 
     fn ask_for(kind: u32, gpu: Uuid, number: u64, size: u64) -> Option<Self> {
-        let socket = Socket::connect(&config().socket, PATIENCE_SECONDS)?;
+        let socket = connect()?;
         let answer = ask(&socket, &Request { size, loan: number, ..Request::new(kind, gpu) });
         let loan = Self { socket, gpu, number, size: answer.map_or(0, |answer| answer.balloon) };
         match answer {
@@ -179,7 +188,7 @@ impl Giving {
     /// Says that the piece is mapped no longer. Nobody waits for that: who borrows next is heard after this. Without a holder
     /// it needs not be said.
     pub fn back(self, gpu: Uuid, loan: u64, place: u32) {
-        if let Some(socket) = self.0.reach(&config().socket, PATIENCE_SECONDS) {
+        if let Some(socket) = reach(self.0) {
             socket.send(&returned(gpu, loan, place, 1));
         }
     }
@@ -239,7 +248,7 @@ impl Turn {
         eager: impl Fn() -> bool,
         mut call: impl FnMut() -> Status,
     ) -> Status {
-        self.0 = Socket::connect(&config().socket, PATIENCE_SECONDS);
+        self.0 = connect();
         let Some(socket) = &self.0 else { return OUT_OF_MEMORY };
         let (size, is_guess, growth, most) = match need {
             Need::Bytes(size) => (size, 0, 0, LOST_RACES),

@@ -15,6 +15,7 @@ mod number {
     pub const CONNECT: usize = 42;
     pub const SENDTO: usize = 44;
     pub const RECVMSG: usize = 47;
+    pub const SHUTDOWN: usize = 48;
     pub const SETSOCKOPT: usize = 54;
     pub const FUTEX: usize = 202;
     pub const NANOSLEEP: usize = 35;
@@ -31,6 +32,7 @@ mod number {
     pub const CONNECT: usize = 203;
     pub const SENDTO: usize = 206;
     pub const SETSOCKOPT: usize = 208;
+    pub const SHUTDOWN: usize = 210;
     pub const RECVMSG: usize = 212;
     pub const MUNMAP: usize = 215;
     pub const MMAP: usize = 222;
@@ -173,11 +175,6 @@ const SOL_SOCKET: usize = 1;
 const SCM_RIGHTS: i32 = 1;
 
 impl Socket {
-    /// Connects to `path`; each later step gives up after `seconds`.
-    pub fn connect(path: &[u8; super::protocol::PATH], seconds: i64) -> Option<Self> {
-        Self::open()?.reach(path, seconds)
-    }
-
     /// One that leads nowhere yet. `None`: this process may open no more descriptors.
     pub fn open() -> Option<Self> {
         const SEQPACKET_CLOEXEC: usize = 5 | 0o2_000_000;
@@ -186,8 +183,8 @@ impl Socket {
         i32::try_from(socket).ok().filter(|socket| *socket >= 0).map(Self)
     }
 
-    /// Connects it; as [`Self::connect`].
-    pub fn reach(self, path: &[u8; super::protocol::PATH], seconds: i64) -> Option<Self> {
+    /// Connects it to `path`; each later step gives up after `seconds`.
+    pub fn connect(self, path: &[u8; super::protocol::PATH], seconds: i64) -> Option<Self> {
         const TIMEOUTS: [usize; 2] = [20, 21];
         let timeout = [seconds, 0];
         for option in TIMEOUTS {
@@ -254,6 +251,10 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
+        const BOTH_WAYS: usize = 2;
+        // A child that another thread has forked meanwhile has it open, too, and would keep the connection alive.
+        // SAFETY: takes no pointer.
+        unsafe { call(number::SHUTDOWN, [self.0 as usize, BOTH_WAYS, 0, 0, 0, 0]) };
         close(self.0);
     }
 }

@@ -351,6 +351,7 @@ fn what_cannot_be_given_back_for_want_of_a_descriptor_serves_the_next_allocation
     let mut job = machine.job("--gpu 0 --reserve 4GB --chunk-size 64MB --handover vmm");
     let pid = pid_of(&mut job);
     job.must("ctx 0");
+    whole(&machine, 0, 4 * GB);
     job.must("alloc 1GB");
     leave_descriptors(pid, Some(0));
     job.must("free 0");

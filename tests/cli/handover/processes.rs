@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use gpu_sim::{GB, MB, Script};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -131,6 +132,25 @@ fn a_stopped_process_keeps_what_it_has_and_stops_nobody() {
     ranks.must(1, "alloc 2GB");
     ranks.ranks[0].signal(Signal::CONT);
     ranks.must(0, "alloc 2GB");
+}
+
+#[test]
+fn a_child_that_is_forked_during_a_turn_does_not_prolong_it() {
+    let machine = Machine::with(|builder| builder.gpus(1).memory(8 * GB));
+    let mut command = machine.program("run --gpu 0 --reserve 6GB -- python3 -c");
+    command.arg(include_str!("clients/forks.py"));
+    let mut job = Script::start(command);
+    job.must("alloc");
+    whole(&machine, 0, 6 * GB);
+    let _others = machine.occupy(0, 8 * GB - machine.used(0));
+    let holder = Pid::from_raw(job.pid().cast_signed()).unwrap();
+    kill_process(holder, Signal::STOP).unwrap();
+    job.must("fork");
+    kill_process(holder, Signal::CONT).unwrap();
+    job.must("join");
+    let start = Instant::now();
+    job.must("alloc");
+    assert!(start.elapsed() < Duration::from_secs(4), "it has waited for the end of the turn: {:?}", start.elapsed());
 }
 
 #[test]
