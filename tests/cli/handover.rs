@@ -5,6 +5,7 @@ mod cudarc;
 mod full;
 mod lending;
 mod others;
+mod overdue;
 mod processes;
 mod summary;
 mod turns;

@@ -78,8 +78,9 @@ fn what_is_spare_is_used_before_more_is_mapped() {
     assert_eq!(heap.pieces().len(), 1);
     assert_eq!(heap.used_in(CONTEXT).unwrap().address, first);
     heap.free(first);
-    assert_eq!(heap.take_idle(), None, "a part is in use");
+    assert_eq!((heap.has_idle(), heap.take_idle()), (false, None), "a part is in use");
     heap.free(second);
+    assert!(heap.has_idle());
     assert_eq!(heap.take_idle().unwrap().loan, 1);
     check(&heap, &BTreeMap::new());
 }
