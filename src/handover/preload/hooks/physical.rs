@@ -124,6 +124,7 @@ impl Freed {
         match self.loan {
             OWN => state.count(self.gpu, -self.size.cast_signed()),
             loan => {
+                // Without a descriptor left to say so with, it is lent until the process ends.
                 if let Some((giving, gpu)) = Giving::prepare().zip(state.uuid(self.gpu)) {
                     giving.back(gpu, loan, 0);
                 }
