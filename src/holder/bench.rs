@@ -36,7 +36,7 @@ pub fn work(
             ties.serve(Context::open(device).map(|context| InContext::new(context, is_lendable)))
         }
         Backing { has_context: false, is_lendable } => {
-            let sharing = if is_lendable { Sharing::ByDescriptor } else { Sharing::Never };
+            let sharing = if is_lendable { device.sharing() } else { Sharing::Never };
             ties.serve(Contextless::open(device, sharing))
         }
     };

@@ -146,6 +146,18 @@ fn a_chunk_of_the_right_size_is_lent_as_a_handle() {
 }
 
 #[test]
+fn handles_are_borrowed_as_frameworks_ask_for_them() {
+    let machine = Machine::new();
+    let mut job = probe(&machine, "--gpu 0 --reserve 4GB --chunk-size 64MB --handover vmm", "");
+    let pid = job.must("pid").parse().expect("a pid");
+    job.must("ctx 0");
+    job.must("create 0 64");
+    // PyTorch's expandable segments.
+    job.must("create_rdma 1 64");
+    assert_eq!(machine.used_by(0, pid), CONTEXT, "both are the balloon's");
+}
+
+#[test]
 fn what_is_borrowed_is_memory_like_any_other() {
     let machine = Machine::with(|builder| builder.gpus(2));
     let mut job = probe(&machine, "--gpu 0,1 --reserve 4GB --handover vmm", "");
@@ -340,7 +352,9 @@ fn a_resize_leaves_loans_alone() {
 #[test]
 fn a_driver_that_shares_no_memory_is_asked_for_it_in_the_ordinary_way() {
     let machine = Machine::new();
-    machine.inject(&gpu_sim::Fault::next("cuMemCreate", 801));
+    for _ in ["with RDMA", "without"] {
+        machine.inject(&gpu_sim::Fault::next("cuMemCreate", 801));
+    }
     let mut job = machine.job("--gpu 0 --reserve 4GB --handover vmm");
     let pid = pid_of(&mut job);
     job.must("ctx 0");

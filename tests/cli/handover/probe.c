@@ -108,6 +108,9 @@ int main(int count, char **words) {
         else if (!strcmp(verb, "create")) {
             struct place place = { .kind = 1, .location = 1, .id = 0 };
             answer(CALL(cuMemCreate, &things[a], size, &place, (uint64_t)0), "");
+        } else if (!strcmp(verb, "create_rdma")) {
+            struct place place = { .kind = 1, .handle_types = 1, .location = 1, .id = 0, .rest = { 0, 1 } };
+            answer(CALL(cuMemCreate, &things[a], size, &place, (uint64_t)0), "");
         } else if (!strcmp(verb, "release")) answer(CALL(cuMemRelease, things[a]), "");
         /* RANGE MB; then maps thing B there */
         else if (!strcmp(verb, "reserve")) answer(CALL(cuMemAddressReserve, &things[a], size, (size_t)0, (uint64_t)0, (uint64_t)0), "");

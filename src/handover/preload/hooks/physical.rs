@@ -22,17 +22,23 @@ struct Properties {
     location: u32,
     id: i32,
     windows: usize,
-    /// Compression, GPUDirect RDMA and the like.
-    flags: [u8; 8],
+    compression: u8,
+    is_rdma_capable: u8,
+    usage: u16,
+    reserved: [u8; 4],
 }
 
 impl Properties {
-    /// Whether the balloon's memory is of this kind.
+    /// Whether the balloon's memory is of this kind. It is capable of RDMA wherever a device is.
     fn are_common(&self) -> bool {
         const PINNED: u32 = 1;
         const BY_DESCRIPTOR: u32 = 1;
         const DEVICE: u32 = 1;
-        self.kind == PINNED && self.handle_types | BY_DESCRIPTOR == BY_DESCRIPTOR && self.location == DEVICE && self.flags == [0; 8]
+        self.kind == PINNED
+            && self.handle_types | BY_DESCRIPTOR == BY_DESCRIPTOR
+            && self.location == DEVICE
+            && self.compression == 0
+            && self.usage == 0
     }
 }
 
