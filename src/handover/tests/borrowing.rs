@@ -30,6 +30,20 @@ fn grow(heap: &mut Heap, size: u64, unit: u64, loan: u64) -> usize {
     count as usize
 }
 
+#[test]
+fn what_is_freed_in_the_order_it_was_allocated_never_runs_out_of_addresses() {
+    let (mut heap, unit) = (heap(), 3 << 34);
+    let mut oldest = None;
+    for loan in 1..200 {
+        grow(&mut heap, unit, unit, loan);
+        let address = heap.allocate(unit, CONTEXT).unwrap();
+        if let Some(oldest) = oldest.replace(address) {
+            assert!(heap.free(oldest));
+            assert!(heap.take_idle().is_some());
+        }
+    }
+}
+
 #[track_caller]
 fn check(heap: &Heap, model: &BTreeMap<u64, u64>) {
     let mut at = BASE;
