@@ -21,7 +21,7 @@ use crate::units::{ByteSize, ReserveSpec, ResizeSpec};
 pub use command::completions;
 pub use time::Patience;
 use time::{duration, patience, pause};
-pub use usage::parse;
+pub use usage::{parse, stray};
 
 /// Reserve GPU memory on shared NVIDIA machines, hold it at no cost, and hand it to the job it is for.
 #[derive(Debug, Parser)]
