@@ -139,10 +139,25 @@ fn a_chunk_of_the_right_size_is_lent_as_a_handle() {
     }
     assert_eq!(take_all(&mut job), count, "they are there again");
     assert_eq!(machine.used_by(0, thief.pid()), before, "nothing was stolen");
-    assert!(
-        job.ask("create 0 60").starts_with("error 2"),
-        "no chunk is of this size, and others have all that is free"
-    );
+}
+
+#[test]
+fn a_chunk_of_another_size_is_made_of_others_where_nobody_is_faster() {
+    let machine = Machine::with(|builder| builder.gpus(1).memory(8 * GB));
+    let mut job = probe(&machine, "--gpu 0 --reserve 6GB --handover vmm", "");
+    let pid = job.must("pid").parse().expect("a pid");
+    job.must("ctx 0");
+    machine.wait_for("the context is accounted for", |state| state.used_by(0, job.pid()) == 6 * GB);
+    let _others = machine.occupy(0, 8 * GB - machine.used(0));
+    for (thing, size) in [(0, 64), (1, 20), (2, 350), (3, 2)] {
+        job.must(&format!("create {thing} {size}"));
+    }
+    assert_eq!(machine.used_by(0, pid), CONTEXT, "all are the balloon's");
+    assert_eq!(machine.used_by(0, job.pid()), 6 * GB, "and it is as large as before");
+    for thing in 0..4 {
+        job.must(&format!("release {thing}"));
+    }
+    assert!(job.end().success());
 }
 
 #[test]

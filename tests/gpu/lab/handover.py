@@ -10,15 +10,12 @@ from lab.report import mib
 from lab.stress import CHUNK, HEADER, PIECE, RESERVE, THIEVES, Others, Rounds, alone, stress, summary_of, wrapped
 
 VMM = ["--handover", "vmm"]
-# They are made of handles of 20 MB.
-EXPANDABLE = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
 
 # What makes each framework allocate as it is named.
 JOBS = [
     ("torch, native", "torch_job", {}, []),
     ("torch, native, --handover vmm", "torch_job", {}, VMM),
-    ("torch, expandable segments", "torch_job", EXPANDABLE, []),
-    ("torch, expandable segments, --chunk-size 20MB", "torch_job", EXPANDABLE, ["--chunk-size", "20MB"]),
+    ("torch, expandable segments", "torch_job", {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}, []),
     ("torch, cudaMallocAsync", "torch_job", {"PYTORCH_CUDA_ALLOC_CONF": "backend:cudaMallocAsync"}, []),
     ("jax, growing", "jax_job", {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}, []),
     ("jax, preallocating, capped view", "jax_job", {"XLA_PYTHON_CLIENT_PREALLOCATE": "true"}, ["--view", "capped"]),
