@@ -7,7 +7,7 @@
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use crate::driver::{self, SUCCESS, Status};
-use crate::heap::{Heap, Piece, State as Of};
+use crate::heap::{Heap, Piece, Range, State as Of};
 use crate::holder::{self, Loan};
 use crate::protocol::{LENDS_FIRST, LENDS_NEVER, Uuid};
 use crate::state::{DEVICES, State, state};
@@ -83,7 +83,7 @@ pub fn piece(gpu: Uuid, size: u64) -> Option<(u64, u64)> {
 
 /// Whether memory from there was borrowed.
 pub fn is_borrowed(address: u64) -> bool {
-    around(address).is_some_and(|(first, _)| first == address)
+    around(address).is_some_and(|range| range.address == address)
 }
 
 /// Frees what was borrowed, as `cuMemFree` does: when the GPU is done with it. `None`: it is not borrowed.
@@ -118,10 +118,10 @@ pub fn context_gone(state: &State, context: u64) {
     while with_heap_of(state, &mut end).is_some() {}
 }
 
-/// The allocation around an address: where it begins, and its size.
-pub fn around(address: u64) -> Option<(u64, u64)> {
+/// The allocation around an address.
+pub fn around(address: u64) -> Option<Range> {
     let state = state().filter(|state| state.has_borrowed.load(Acquire))?;
-    with_heap_of(state, |heap, _| heap.around(address).map(|range| (range.address, range.size)))
+    with_heap_of(state, |heap, _| heap.around(address))
 }
 
 /// Kernels on `accessor` may from now on touch what `owner` has: unlike memory from the driver, this must be told of it.

@@ -89,6 +89,20 @@ int main(int count, char **words) {
             snprintf(text, sizeof text, "%d %zu", (int)(things[a] - base), length >> 20);
             answer(status, text);
         }
+        /* What the driver knows of an address in the middle of a thing, by the number of the attribute: of an address, how far
+           into the range it is */
+        else if (!strcmp(verb, "attribute") || !strcmp(verb, "attributes")) {
+            uint64_t value = 0, at = things[a] + 5;
+            void *place = &value;
+            int which = (int)b;
+            int one = !strcmp(verb, "attribute");
+            int status = one ? CALL(cuPointerGetAttribute, &value, which, at) : CALL(cuPointerGetAttributes, 1, &which, &place, at);
+            if (which == 1) value = value == context;
+            if (which == 3) value = value == at;
+            if (which == 11) value = things[a] - value;
+            snprintf(text, sizeof text, "%lu", value);
+            answer(status, text);
+        }
         /* Whether device B can access a thing, and lets it */
         else if (!strcmp(verb, "access")) {
             int place[2] = { 1, (int)b };
