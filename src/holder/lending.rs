@@ -17,9 +17,13 @@ impl<S: Space> Bench<'_, S> {
     }
 
     /// Says nothing where the memory is not of a kind that can be lent, or the driver refuses.
-    pub(super) fn reach(&self, loan: Loan, from: usize, reply: Reply<Pieces>) {
+    pub(super) fn reach(&mut self, loan: Loan, from: usize, reply: Reply<Pieces>) {
         let pieces = self.pieces(loan, from).transpose().unwrap_or_else(|error| {
-            tracing::warn!(pid = loan.pid, %error, "chunk not lent");
+            // Once: a job asks again at each allocation.
+            if !std::mem::replace(&mut self.has_refused, true) {
+                tracing::warn!(gpu = %self.uuid, %error, "the balloon's memory cannot be lent");
+            }
+            tracing::debug!(pid = loan.pid, %error, "chunk not lent");
             None
         });
         reply(pieces);

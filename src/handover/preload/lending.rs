@@ -6,7 +6,7 @@
 
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-use crate::driver::{self, SUCCESS, Status};
+use crate::driver::{self, SUCCESS, Status, Stream};
 use crate::heap::{Heap, Piece, Range, State as Of};
 use crate::holder::{self, Loan};
 use crate::protocol::{LENDS_FIRST, LENDS_NEVER, Uuid};
@@ -52,7 +52,7 @@ pub fn allocate(size: u64) -> Option<u64> {
     let mut heaps = state.heaps.lock();
     let heap = heaps.get_mut(usize::from(current.gpu))?;
     let address = heap.allocate(size, current.context).or_else(|| {
-        grow(state, heap, gpu, size)?;
+        driver::beside_recordings(|| grow(state, heap, gpu, size))?;
         heap.allocate(size, current.context)
     });
     give_back_idle(heap, gpu);
@@ -88,12 +88,22 @@ pub fn is_borrowed(address: u64) -> bool {
 
 /// Frees what was borrowed, as `cuMemFree` does: when the GPU is done with it. `None`: it is not borrowed.
 pub fn free(address: u64) -> Option<Status> {
+    free_after(address, driver::synchronize)
+}
+
+/// Frees what was borrowed, as `cuMemFreeAsync` does: when the stream is done with what was asked of it, whatever others do.
+pub fn free_in_order(address: u64, stream: Stream) -> Option<Status> {
+    free_after(address, |_| driver::beside_recordings(|| stream.synchronize()))
+}
+
+/// `wait` waits for the GPU, given the context of the allocation.
+fn free_after(address: u64, wait: impl FnOnce(u64) -> Status) -> Option<Status> {
     let state = state().filter(|state| state.has_borrowed.load(Acquire))?;
     let context = with_heap_of(state, |heap, _| match heap.used(address)?.state {
         Of::Used(context) => Some(context),
         Of::Hole | Of::Spare => None,
     })?;
-    let status = driver::synchronize(context);
+    let status = wait(context);
     if status != SUCCESS {
         return Some(status);
     }
@@ -210,7 +220,7 @@ fn allow_access(state: &State, address: u64, size: u64, device: i32) -> bool {
 /// Pieces that nothing is allocated of are the balloon's again.
 fn give_back_idle(heap: &mut Heap, gpu: Uuid) {
     while let Some(piece) = heap.take_idle() {
-        driver::unmap(piece.address, piece.size);
+        driver::beside_recordings(|| driver::unmap(piece.address, piece.size));
         holder::give_back(gpu, piece.loan, piece.place, 1);
     }
 }

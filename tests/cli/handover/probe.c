@@ -63,6 +63,8 @@ int main(int count, char **words) {
         else if (!strcmp(verb, "free")) answer(CALL(cuMemFree, things[a]), "");
         else if (!strcmp(verb, "async")) answer(CALL(cuMemAllocAsync, &things[a], size, NULL), "");
         else if (!strcmp(verb, "free_async")) answer(CALL(cuMemFreeAsync, things[a], NULL), "");
+        /* THING STREAM */
+        else if (!strcmp(verb, "free_in")) answer(CALL(cuMemFreeAsync, things[a], things[b]), "");
         else if (!strcmp(verb, "sync")) answer(CALL(cuStreamSynchronize, NULL), "");
         else if (!strcmp(verb, "keep_pool")) {
             uint64_t pool, all = ~(uint64_t)0;
@@ -163,6 +165,14 @@ int main(int count, char **words) {
             if (!status) status = CALL(cuStreamEndCapture, stream, &graph);
             if (!status) status = CALL(cuGraphInstantiateWithFlags, &executable, graph, (uint64_t)0);
             answer(status ? status : CALL(cuGraphLaunch, executable, stream), "");
+        }
+        /* Records stream THING, which takes no part in what the default stream does */
+        else if (!strcmp(verb, "capture")) {
+            int status = CALL(cuStreamCreate, &things[a], 1);
+            answer(status ? status : CALL(cuStreamBeginCapture, things[a], 0), "");
+        } else if (!strcmp(verb, "captured")) {
+            void *graph;
+            answer(CALL(cuStreamEndCapture, things[a], &graph), "");
         } else if (!strcmp(verb, "limit")) answer(CALL(cuCtxSetLimit, (unsigned)a, (size_t)b), "");
         else if (!strcmp(verb, "info")) {
             size_t free, total;

@@ -7,7 +7,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, pr
 
 use super::allocators::probe;
 use super::whole;
-use crate::harness::{CONTEXT, DEADLINE, Machine, pid_of};
+use crate::harness::{CONTEXT, DEADLINE, Machine, Running, pid_of};
 
 const VMM: &str = "--gpu 0 --reserve 4GB --chunk-size 64MB --handover vmm";
 
@@ -135,4 +135,39 @@ fn a_driver_that_refuses_something_in_between_is_not_seen() {
             }
         }
     }
+}
+
+#[test]
+fn a_driver_that_lends_nothing_is_told_of_once() {
+    let machine = Machine::new();
+    machine.inject(&Fault { times: 10_000, ..Fault::next("cuMemExportToShareableHandle", 801) });
+    let client = gpu_sim::program().display().to_string();
+    let mut command = machine.program(&format!("run {VMM} -- sh -c"));
+    command.arg(format!("printf 'ctx 0\\n{}' | {client} client", "alloc 10MB\\n".repeat(20)));
+    let said = Running::start(&mut command).wait().exits(0).stderr;
+    assert_eq!(said.matches("cannot be lent").count(), 1, "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+#[test]
+fn what_is_recorded_meanwhile_is_not_disturbed() {
+    let machine = Machine::with(|builder| builder.gpus(1).memory(8 * GB));
+    let mut job = probe(&machine, "--gpu 0 --reserve 6GB --handover vmm", "");
+    job.must("ctx 0");
+    machine.wait_for("the context is accounted for", |state| state.used_by(0, job.pid()) == 6 * GB);
+    let _others = machine.occupy(0, 8 * GB - machine.used(0));
+    let before = machine.used(0);
+    for step in [
+        "stream 1",
+        "async 2 300",
+        "async 3 300",
+        "capture 4",
+        "free_in 2 1",
+        "async 5 300",
+        "free_in 3 1",
+        "captured 4",
+    ] {
+        job.must(step);
+    }
+    assert_eq!(machine.used(0), before, "all of it was borrowed");
 }
