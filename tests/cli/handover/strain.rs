@@ -81,7 +81,7 @@ fn the_driver_knows_of_borrowed_memory_what_it_knows_of_its_own() {
     let mut answers = Vec::new();
     for handover in ["preload", "vmm"] {
         let mut job = probe(&machine, &format!("--gpu 0 --reserve 4GB --handover {handover}"), "");
-        for step in ["ctx 0", "alloc 0 10", "alloc 1 150", "alloc 2 30"] {
+        for step in ["ctx 0", "alloc 0 11", "alloc 1 151", "alloc 2 31"] {
             job.must(step);
         }
         let mut of_each = Vec::new();

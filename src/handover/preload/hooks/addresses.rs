@@ -4,7 +4,7 @@
 use core::ffi::c_void;
 
 use crate::driver::{SUCCESS, Status};
-use crate::heap::{Range, State};
+use crate::heap::Use;
 use crate::hook::{Hook, NEWEST, hook};
 use crate::lending;
 
@@ -15,15 +15,15 @@ hook! {
     fn cuMemGetAddressRange_v2(base: *mut u64, size: *mut usize, address: u64) |real| {
         let status = real(base, size, address);
         if status == SUCCESS
-            && let Some(range) = lending::around(address)
+            && let Some((first, of)) = lending::around(address)
         {
             // SAFETY: null, or the caller's places, for which the caller vouches to the driver.
             unsafe {
                 if let Some(base) = base.as_mut() {
-                    *base = range.address;
+                    *base = first;
                 }
                 if let Some(size) = size.as_mut() {
-                    *size = range.size as usize;
+                    *size = of.asked as usize;
                 }
             }
         }
@@ -32,14 +32,14 @@ hook! {
 }
 
 /// What a `CUpointer_attribute` is of an allocation, where the driver does not know; all of these are eight bytes long.
-fn attribute(which: u32, range: &Range) -> Option<u64> {
+fn attribute(which: u32, (first, of): (u64, Use)) -> Option<u64> {
     const CONTEXT: u32 = 1;
     const RANGE_START: u32 = 11;
     const RANGE_SIZE: u32 = 12;
-    match (which, range.state) {
-        (CONTEXT, State::Used(context)) => Some(context),
-        (RANGE_START, _) => Some(range.address),
-        (RANGE_SIZE, _) => Some(range.size),
+    match which {
+        CONTEXT => Some(of.context),
+        RANGE_START => Some(first),
+        RANGE_SIZE => Some(of.asked),
         _ => None,
     }
 }
@@ -48,8 +48,8 @@ fn attribute(which: u32, range: &Range) -> Option<u64> {
 ///
 /// # Safety
 /// The driver has written the attribute to `place`.
-unsafe fn mend(which: u32, place: *mut c_void, range: &Range) {
-    if let Some(value) = attribute(which, range) {
+unsafe fn mend(which: u32, place: *mut c_void, allocation: (u64, Use)) {
+    if let Some(value) = attribute(which, allocation) {
         // SAFETY: promised by the caller; the attribute is of this length.
         unsafe { place.cast::<u64>().write_unaligned(value) };
     }
@@ -60,10 +60,10 @@ hook! {
     fn cuPointerGetAttribute(place: *mut c_void, which: u32, address: u64) |real| {
         let status = real(place, which, address);
         if status == SUCCESS
-            && let Some(range) = lending::around(address)
+            && let Some(allocation) = lending::around(address)
         {
             // SAFETY: the driver has succeeded.
-            unsafe { mend(which, place, &range) };
+            unsafe { mend(which, place, allocation) };
         }
         status
     }
@@ -74,11 +74,11 @@ hook! {
     fn cuPointerGetAttributes(count: u32, which: *const u32, places: *const *mut c_void, address: u64) |real| {
         let status: Status = real(count, which, places, address);
         if status == SUCCESS
-            && let Some(range) = lending::around(address)
+            && let Some(allocation) = lending::around(address)
         {
             for at in 0..count as usize {
                 // SAFETY: the driver has read as many of both, and written each.
-                unsafe { mend(*which.add(at), *places.add(at), &range) };
+                unsafe { mend(*which.add(at), *places.add(at), allocation) };
             }
         }
         status

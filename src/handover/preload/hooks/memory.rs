@@ -35,7 +35,7 @@ fn footprint(size: u64) -> u64 {
 /// # Safety
 /// `place` is null or that of an address.
 pub unsafe fn borrowed(place: *mut u64, size: u64) -> bool {
-    let address = if size == 0 || place.is_null() { None } else { lending::allocate(footprint(size)) };
+    let address = if size == 0 || place.is_null() { None } else { lending::allocate(size, footprint(size)) };
     // SAFETY: promised by the caller, and not null.
     address.map(|address| unsafe { *place = address }).is_some()
 }
