@@ -29,12 +29,19 @@ impl<S: Space> Bench<'_, S> {
         reply(pieces);
     }
 
-    /// As many pieces of one size as go at once.
+    /// As many pieces of one size as go at once, or as this process may open.
     fn pieces(&self, loan: Loan, from: usize) -> Option<Result<Pieces, CallError>> {
         let size = self.balloon.borrowed(loan, from).next()?.size();
         let alike = self.balloon.borrowed(loan, from).take_while(|chunk| chunk.size() == size).take(MOST_PIECES);
-        let descriptors: Option<Result<Vec<_>, CallError>> = alike.map(Chunk::export).collect();
-        descriptors.map(|descriptors| Ok(Pieces { size, descriptors: descriptors? }))
+        let mut descriptors = Vec::new();
+        for exported in alike.map(Chunk::export) {
+            match exported? {
+                Ok(descriptor) => descriptors.push(descriptor),
+                Err(error) if descriptors.is_empty() => return Some(Err(error)),
+                Err(_) => break,
+            }
+        }
+        Some(Ok(Pieces { size, descriptors }))
     }
 
     /// Chunks have come home. What the balloon is then too large by goes.

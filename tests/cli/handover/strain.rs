@@ -76,6 +76,18 @@ fn a_job_without_descriptors_loses_nothing() {
 }
 
 #[test]
+fn a_holder_with_few_descriptors_lends_a_few_chunks_at_a_time() {
+    let machine = Machine::new();
+    let mut job = machine.job(VMM);
+    let process = pid_of(&mut job);
+    job.must("ctx 0");
+    descriptors(job.pid(), Some(4));
+    job.must("alloc 2GB");
+    assert_eq!(machine.used_by(0, process), CONTEXT, "none of it is the job's own");
+    has(&machine, &mut job, CONTEXT + 2 * GB, "lent");
+}
+
+#[test]
 fn the_driver_knows_of_borrowed_memory_what_it_knows_of_its_own() {
     let machine = Machine::new();
     let mut answers = Vec::new();
