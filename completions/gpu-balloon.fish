@@ -49,7 +49,7 @@ complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -l greedy 
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -l if-absent -d 'Do nothing, and succeed, when --name already holds'
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -s d -l detach -d 'Return once it is held; go on in the background'
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -l best-effort -d 'Keep what fits instead of all or nothing'
-complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -l contextless -d 'Hold without a CUDA context, at no overhead'
+complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -l contextless -d 'Hold without a CUDA context, at next to no overhead'
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -l json -d 'Print results as JSON'
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -s v -l verbose -d 'Say more; twice for details'
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand hold" -s q -l quiet -d 'Say nothing but errors'
@@ -63,10 +63,10 @@ complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -s n -l nam
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -l reason -d 'Say what the memory is for; `status` shows it' -r
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -l until-exit -d 'End the reservation when the process PID ends' -r
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -l ready-fd -d 'Write the ready line to file descriptor N too' -r
-complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -l handover -d 'How the memory passes to the command' -r -f -a "auto\t'By a library preloaded into the command, and by NVML where that cannot go'
+complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -l handover -d 'How the memory passes to the command' -r -f -a "auto\t'By a library preloaded into the command, which borrows where others are faster; by NVML where that cannot go'
 preload\t'By the preloaded library alone'
-nvml\t'By NVML\'s account of the command\'s processes alone; slower, coarser'
-vmm\t'As auto, but the command borrows the balloon\'s own memory before it asks the driver, not only when others are faster'
+nvml\t'By NVML\'s account of the command\'s processes alone; slower, coarser, and nothing is borrowed'
+vmm\t'As auto, but the command always borrows'
 off\t'Not at all: the balloon keeps its size beside the command'"
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -l view -d 'What the command is shown as free and total memory' -r -f -a "shared\t'What is free on the GPU and in its balloon, of the GPU\'s total'
 capped\t'The reservation as the total'
@@ -76,7 +76,7 @@ complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -l greedy -
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -l if-absent -d 'Do nothing, and succeed, when --name already holds'
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -s d -l detach -d 'Return once it is held; go on in the background'
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -l best-effort -d 'Keep what fits instead of all or nothing'
-complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -l contextless -d 'Hold without a CUDA context, at no overhead'
+complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -l contextless -d 'Hold without a CUDA context, at next to no overhead'
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -l json -d 'Print results as JSON'
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -l keep-visible -d 'Leave CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER as they are'
 complete -c gpu-balloon -n "__fish_gpu_balloon_using_subcommand run" -s v -l verbose -d 'Say more; twice for details'

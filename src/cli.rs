@@ -21,7 +21,7 @@ use crate::units::{ByteSize, ReserveSpec, ResizeSpec};
 pub use command::completions;
 pub use time::Patience;
 use time::{duration, patience, pause};
-pub use usage::parse;
+pub use usage::{parse, stray};
 
 /// Reserve GPU memory on shared NVIDIA machines, hold it at no cost, and hand it to the job it is for.
 #[derive(Debug, Parser)]
@@ -55,6 +55,10 @@ pub enum Command {
     /// The command starts only once the memory is held. As it and its descendants allocate, the balloon gives way byte for
     /// byte, so that job and balloon together stay at the reservation; what they free comes back to the balloon. When the
     /// command ends, everything is released, and `run` ends as the command did: with its exit code, or by the same signal.
+    ///
+    /// On a full GPU others may be faster to take what the balloon frees for the command. Once they have been, the command
+    /// borrows: the balloon's own memory is mapped into it and remains the balloon's, so that it is never free. After a minute
+    /// without a lost race it allocates as usual again.
     ///
     /// The command sees exactly the reserved GPUs, and nothing is written to its output unless `-v` asks for it or
     /// something is broken.
@@ -176,7 +180,7 @@ pub struct Reservation {
     #[arg(long, env = "GPU_BALLOON_BEST_EFFORT", value_parser = FalseyValueParser::new())]
     pub best_effort: bool,
 
-    /// Hold without a CUDA context, at no overhead
+    /// Hold without a CUDA context, at next to no overhead
     ///
     /// A context costs device memory of its own, keeps the GPU's clocks up, and wakes a thread of the driver ten times a
     /// second. Without one the memory is held just as firmly, but nvidia-smi names no process for it; `gpu-balloon status`
@@ -233,14 +237,14 @@ pub struct Run {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum HandoverMode {
-    /// By a library preloaded into the command, and by NVML where that cannot go
+    /// By a library preloaded into the command, which borrows where others are faster; by NVML where that cannot go
     #[default]
     Auto,
     /// By the preloaded library alone
     Preload,
-    /// By NVML's account of the command's processes alone; slower, coarser
+    /// By NVML's account of the command's processes alone; slower, coarser, and nothing is borrowed
     Nvml,
-    /// As auto, but the command borrows the balloon's own memory before it asks the driver, not only when others are faster
+    /// As auto, but the command always borrows
     Vmm,
     /// Not at all: the balloon keeps its size beside the command
     Off,

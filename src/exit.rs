@@ -41,7 +41,7 @@ impl Exit {
             Self::NotAvailable | Self::RunNotAvailable => "memory not available",
             Self::NoGpu => "no usable driver or GPU",
             Self::NoSuchBalloon => "no such balloon",
-            Self::RunFailed => "a failure of gpu-balloon itself",
+            Self::RunFailed => "gpu-balloon itself failed or was used wrongly",
             Self::RunCannotExecute => "the command cannot be executed",
             Self::RunNotFound => "the command is not found",
         }

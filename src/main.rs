@@ -9,7 +9,7 @@
 //! | `report`    | how GPUs and balloons are shown: a file a format, values in, text out       |
 //! | `holder`    | the event loop of a `hold` or `run`, and a worker thread for each GPU       |
 //! | `line`      | who of the holders that wait may take memory now                            |
-//! | `handover`  | giving way to the job: the library in its processes and the desk they ask   |
+//! | `handover`  | giving way to the job: the library in its processes (`preload/`), their desk |
 //! | `job`       | the wrapped command: starting it, its signals, how it ended                 |
 //! | `control`   | managing a balloon from other shells: wire, server, client, registry        |
 //! | `balloon`   | target and chunks on one GPU: the policy, over any space to allocate in     |

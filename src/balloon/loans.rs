@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::{Balloon, Chunk, Space};
+use crate::gpu::{CallError, GRANULARITY};
 use crate::units::ByteSize;
 
 /// Who borrowed, and under which number of its own.
@@ -53,7 +54,7 @@ impl<S: Space> Balloon<S> {
         let is_known = self.borrowed(loan, 0).next().is_some();
         let chosen = match wanted {
             Wanted::AtLeast(size) => self.covering(size),
-            Wanted::One(size) => self.chunks.contains_key(&size).then(|| vec![size]),
+            Wanted::One(size) => self.has_chunk(size).then(|| vec![size]),
         };
         let Some(chosen) = chosen.filter(|_| !is_known) else { return ByteSize::ZERO };
         let mut lent = ByteSize::ZERO;
@@ -91,6 +92,34 @@ impl<S: Space> Balloon<S> {
             self.loans.bytes = self.loans.bytes.saturating_sub(chunk.size());
             self.keep(chunk);
         }
+    }
+
+    /// Whether there is a chunk of exactly `size`, which is made of others if there is not. While these are free, others may be
+    /// faster; but nobody is as near as this process, and once lent it comes home as it is.
+    fn has_chunk(&mut self, size: ByteSize) -> bool {
+        if self.chunks.contains_key(&size) {
+            return true;
+        }
+        let Some(others) = self.covering(size) else { return false };
+        let made = self.recut(&others, size).unwrap_or_else(|error| {
+            tracing::warn!(%error, "no chunk of another size");
+            false
+        });
+        tracing::debug!(%size, made, "a chunk made of others");
+        made
+    }
+
+    fn recut(&mut self, others: &[ByteSize], size: ByteSize) -> Result<bool, CallError> {
+        // Where there is room, nothing is free for a moment.
+        let mut made = self.take_back(size)?;
+        self.free_all(others)?;
+        if !made {
+            made = self.take_back(size)?;
+        }
+        let freed = others.iter().fold(ByteSize::ZERO, |sum, size| sum.saturating_add(*size));
+        let rest = if made { freed.saturating_sub(size) } else { freed };
+        self.take_back_in_pieces(rest, GRANULARITY)?;
+        Ok(made)
     }
 
     /// The sizes of chunks that come to at least `size`: as many as fit into it, largest first, and for the rest the smallest

@@ -223,8 +223,17 @@ fn a_loan_is_made_of_chunks_that_fit_and_comes_home_piece_by_piece() {
     balloon.take_home_all_of(7);
     assert_eq!((balloon.allocated(), balloon.lent(), balloon.count()), (mb(170), mb(100), 9));
     assert_eq!(balloon.lend(loan(4), Wanted::One(mb(20))), mb(20));
-    assert_eq!(balloon.lend(loan(5), Wanted::One(mb(40))), ByteSize::ZERO, "two would do, but are not one");
     assert_eq!(gpu.free.get(), 730 * MB, "nothing was freed or allocated on the way");
+    assert_eq!(balloon.lend(loan(5), Wanted::One(mb(40))), mb(40));
+    assert_eq!((sizes(&balloon, 5, 0), gpu.free.get()), (vec![40], 730 * MB), "others were made into one");
+}
+
+#[test]
+fn where_others_are_faster_a_chunk_is_not_made_of_others() {
+    let gpu = Gpu { free: Rc::new(Cell::new(300 * MB)), has_thief: true, ..Gpu::default() };
+    let mut balloon = inflated(&gpu, 300, 100);
+    assert_eq!(balloon.lend(Loan { pid: 7, number: 1 }, Wanted::One(mb(64))), ByteSize::ZERO);
+    assert_eq!((balloon.allocated(), gpu.stolen.get()), (mb(200), 100 * MB), "one race, and no more");
 }
 
 proptest! {

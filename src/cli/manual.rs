@@ -57,8 +57,9 @@ fn exit_status(verb: Option<&str>) -> Vec<Part> {
         }
         Some("run") => {
             let mut parts = vec![text(
-                "The command's own. When a signal ended the command, run ends by the same signal, which a shell shows as \
-                 128+n. Otherwise:",
+                "The command's own. When a signal ended the command, or came before everything was held, run ends by the \
+                 same signal, which a shell shows as 128+n. 0 with --detach once the command has started, and with \
+                 --if-absent when it is not needed. Otherwise:",
             )];
             parts.extend(codes(&Exit::OF_RUN));
             parts
@@ -144,6 +145,10 @@ fn files(verb: Option<&str>) -> Vec<Part> {
         Some("hold") => vec![item(
             "$XDG_RUNTIME_DIR/gpu-balloon/PID.log",
             "What a holder started with --detach has to say after it is ready.",
+        )],
+        Some("run") => vec![item(
+            "$XDG_RUNTIME_DIR/gpu-balloon/PID.log",
+            "With --detach, what the command prints unless that is redirected, and what run has to say.",
         )],
         _ => Vec::new(),
     }

@@ -36,7 +36,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     let whole = if text.starts_with('.') { "0" } else { "" };
     let unit = if is_bare { "s" } else { "" };
     humantime::parse_duration(&format!("{whole}{text}{unit}"))
-        .map_err(|error| format!("{error}; write a time such as 90s or 2h30m"))
+        .map_err(|_| format!("`{text}` is no time; write a time such as 90s or 2h30m"))
 }
 
 fn is_of_a_number(byte: u8) -> bool {

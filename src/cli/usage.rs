@@ -1,6 +1,6 @@
 //! Reading the command line, and refusing it in the same form as every other failure.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::cli::Cli;
-use crate::cli::command::read;
+use crate::cli::command::{command, read};
+use crate::cli::time::duration;
 use crate::exit::Exit;
 
 /// The command line as typed.
@@ -28,11 +29,51 @@ pub fn parse() -> Result<Cli, ExitCode> {
             Exit::Usage.into()
         }
         _ => {
-            let text = in_our_form(&error.render().to_string(), variable_of(&error).as_deref());
+            let mut text = in_our_form(&error.render().to_string(), variable_of(&error).as_deref());
+            if let Some(hint) = stray_of(&error) {
+                let _ = writeln!(text, "hint: {hint}");
+            }
             let _ = io::stderr().write_all(text.as_bytes());
             if is_run(std::env::args_os()) { Exit::RunFailed } else { Exit::Usage }.into()
         }
     })
+}
+
+/// What whoever typed `word` where it makes no sense may have meant by it.
+pub fn stray(word: &OsStr) -> Option<String> {
+    stray_in(&std::env::args_os().collect::<Vec<_>>(), word)
+}
+
+fn stray_in(line: &[OsString], word: &OsStr) -> Option<String> {
+    let at = line.iter().position(|other| other == word)?;
+    let (before, after) = (line.get(at.checked_sub(1)?)?, &line[at..]);
+    let has_end_of_options = after.iter().any(|other| other == "--");
+    let (option, value) = (before.to_string_lossy(), word.to_string_lossy());
+    // `--wait 10m` is an option without a value, and a word.
+    if wants_equals(&option) && (has_end_of_options || duration(&value).is_ok()) {
+        return Some(format!("a value of `{option}` follows a `=`: `{option}={value}`"));
+    }
+    (is_run(line.iter().cloned()) && has_end_of_options)
+        .then(|| format!("`{value}` was taken for the command, which may begin behind the `--`"))
+}
+
+/// Whether this is an option whose value, if any, follows a `=`.
+fn wants_equals(option: &str) -> bool {
+    command()
+        .get_subcommands()
+        .flat_map(clap::Command::get_arguments)
+        .filter(|known| known.is_require_equals_set())
+        .any(|known| {
+            let is_long = known.get_long().is_some_and(|long| option.strip_prefix("--") == Some(long));
+            is_long || known.get_short().is_some_and(|short| option == format!("-{short}"))
+        })
+}
+
+fn stray_of(error: &clap::Error) -> Option<String> {
+    match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(word)) if error.kind() == ErrorKind::UnknownArgument => stray(OsStr::new(word)),
+        _ => None,
+    }
 }
 
 /// The variable that the refused value of an option stands in, which whoever typed something else may not think of.
@@ -89,6 +130,27 @@ mod tests {
             "gpu-balloon: unexpected argument '--foo' found\nhint: to pass it, use '-- --foo'\n\
              usage: gpu-balloon hold [OPTIONS]\nhint: `--help` says more\n"
         );
+    }
+
+    #[test]
+    fn a_word_in_the_wrong_place_is_told_its_right_one() {
+        let stray = |line: &str, word: &str| {
+            let line: Vec<_> = ["gpu-balloon"].into_iter().chain(line.split(' ')).map(OsString::from).collect();
+            stray_in(&line, OsStr::new(word))
+        };
+        for (line, word, hint) in [
+            ("run --wait 10m -- true", "10m", "a value of `--wait` follows a `=`: `--wait=10m`"),
+            ("run -w 10m python", "10m", "a value of `-w` follows a `=`: `-w=10m`"),
+            ("run --summary out -- true", "out", "a value of `--summary` follows a `=`: `--summary=out`"),
+            ("hold --wait 10", "10", "a value of `--wait` follows a `=`: `--wait=10`"),
+            ("status --watch 1s", "1s", "a value of `--watch` follows a `=`: `--watch=1s`"),
+            ("run --reserve 2 GB -- true", "GB", "`GB` was taken for the command, which may begin behind the `--`"),
+        ] {
+            assert_eq!(stray(line, word).as_deref(), Some(hint), "{line}");
+        }
+        for (line, word) in [("run --wait pyhton x", "pyhton"), ("run -- pyhton", "pyhton"), ("status x", "x")] {
+            assert_eq!(stray(line, word), None, "{line}");
+        }
     }
 
     #[test]

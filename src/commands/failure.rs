@@ -1,9 +1,11 @@
 //! A command's failure as a person reads it: what failed, why, a hint where something helps, and the exit code.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use crate::cli;
 use crate::control::registry::{FindError, RegistryError};
 use crate::exit::Exit;
 use crate::gpu::{CallError, ComputeMode, Device, DriverError, SelectError, VISIBLE_DEVICES};
@@ -117,6 +119,7 @@ impl From<DriverError> for Failure {
 /// Where the variable that hides GPUs is set, it is the first suspect.
 pub fn no_gpu_hint() -> String {
     match std::env::var(VISIBLE_DEVICES) {
+        Ok(list) if list.is_empty() => format!("{VISIBLE_DEVICES} is empty, which hides every GPU; try without it"),
         Ok(list) => format!("{VISIBLE_DEVICES} is `{list}`, which may hide every GPU; try without it"),
         Err(_) => "see whether nvidia-smi shows a GPU".to_owned(),
     }
@@ -143,11 +146,11 @@ impl From<CallError> for Failure {
 
 impl From<FindError> for Failure {
     fn from(error: FindError) -> Self {
-        let exit = match error {
-            FindError::Unknown(_) => Exit::NoSuchBalloon,
-            FindError::Ambiguous { .. } => Exit::Usage,
+        let (exit, meant) = match &error {
+            FindError::Unknown(name) => (Exit::NoSuchBalloon, cli::stray(OsStr::new(name))),
+            FindError::Ambiguous { .. } => (Exit::Usage, None),
         };
-        Self::new(exit, error).hint("`gpu-balloon status` lists the balloons")
+        Self::new(exit, error).hint(meant.unwrap_or_else(|| "`gpu-balloon status` lists the balloons".to_owned()))
     }
 }
 

@@ -12,6 +12,7 @@ use crate::control::wire::{Answer, Balloon, Request};
 use crate::exit::Exit;
 use crate::gpu::{GpuUuid, Selection, Visible};
 use crate::holder::process;
+use crate::units::NamedGpu;
 
 /// How long a holder that lives may take to say something.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -110,6 +111,16 @@ pub fn chosen(values: &[String]) -> Result<Vec<Visible>, Failure> {
         Selection::Any { .. } => {
             Err(Failure::usage(anyhow::anyhow!("`any` chooses GPUs for a new balloon, not of one")))
         }
+    }
+}
+
+/// A balloon that was named must have a part on each GPU that was.
+pub fn refuse_foreign(balloon: &Balloon, chosen: &[Visible]) -> Result<(), Failure> {
+    match chosen.iter().find(|gpu| !balloon.is_on(gpu.known.uuid)) {
+        Some(gpu) => {
+            Err(Failure::usage(anyhow::anyhow!("balloon `{}` has no part on GPU {}", balloon.name, gpu.shown())))
+        }
+        None => Ok(()),
     }
 }
 

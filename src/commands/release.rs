@@ -3,14 +3,13 @@
 use std::process::ExitCode;
 
 use crate::cli;
-use crate::commands::holders::{Holders, chosen, has_ended, silent, unexpected};
+use crate::commands::holders::{Holders, chosen, has_ended, refuse_foreign, silent, unexpected};
 use crate::commands::{Failure, talk};
 use crate::control::client::ClientError;
 use crate::control::registry::Entry;
 use crate::control::wire::{Answer, Request};
 use crate::exit::Exit;
-use crate::gpu::Visible;
-use crate::units::{ByteSize, NamedGpu};
+use crate::units::ByteSize;
 
 impl cli::Release {
     pub fn run(self, quiet: bool) -> Result<ExitCode, Failure> {
@@ -63,12 +62,10 @@ impl cli::Release {
         let mut requests = Vec::new();
         for holder in targets {
             let balloon = holders.describe(holder)?;
-            let is_part = |gpu: &Visible| balloon.gpus.iter().any(|part| part.uuid == gpu.known.uuid);
-            if let Some(foreign) = chosen.iter().find(|gpu| !self.all && !is_part(gpu)) {
-                let error = anyhow::anyhow!("balloon `{}` has no part on GPU {}", holder.name, foreign.shown());
-                return Err(Failure::usage(error));
+            if !self.all {
+                refuse_foreign(&balloon, &chosen)?;
             }
-            let parts: Vec<_> = chosen.iter().filter(|gpu| is_part(gpu)).map(|gpu| gpu.known.uuid).collect();
+            let parts: Vec<_> = chosen.iter().map(|gpu| gpu.known.uuid).filter(|gpu| balloon.is_on(*gpu)).collect();
             if !parts.is_empty() {
                 requests.push((holder, Request::Release { gpus: Some(parts) }));
             }

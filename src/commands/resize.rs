@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use crate::cli;
 use crate::commands::Failure;
 use crate::commands::blockers::in_the_way;
-use crate::commands::holders::{Holders, chosen, shown, silent, unexpected};
+use crate::commands::holders::{Holders, chosen, refuse_foreign, shown, silent, unexpected};
 use crate::commands::plan::visibility;
 use crate::control::wire::{Answer, Balloon, Request, Resized, Shortfall};
 use crate::exit::Exit;
@@ -45,6 +45,7 @@ impl cli::Resize {
             return Ok(balloon.gpus.iter().map(|gpu| part(gpu.uuid)).collect());
         }
         let chosen = chosen(&self.gpu)?;
+        refuse_foreign(balloon, &chosen)?;
         Ok(chosen.into_iter().map(|gpu| Part { uuid: gpu.known.uuid, visible: Some(gpu) }).collect())
     }
 }

@@ -1,6 +1,6 @@
 //! `gpu-balloon run`: inflate, start the command, hold beside it, end as it ended.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 
 use tracing::{info, warn};
@@ -200,11 +200,24 @@ fn mark() -> Mark {
 
 fn not_started(error: SpawnError) -> Failure {
     let exit = match error {
-        SpawnError::NotFound { .. } => Exit::RunNotFound,
+        SpawnError::NotFound { ref program, .. } => {
+            let hint = not_found_hint(program);
+            let failure = Failure::new(Exit::RunNotFound, error);
+            return match hint {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            };
+        }
         SpawnError::CannotExecute { .. } => Exit::RunCannotExecute,
         SpawnError::Failed { .. } => Exit::RunFailed,
     };
     Failure::new(exit, error)
+}
+
+fn not_found_hint(program: &OsStr) -> Option<String> {
+    let is_line = program.to_string_lossy().contains(' ');
+    let several = || "a command in one word needs a shell: write it without the quotes, or behind `sh -c`".to_owned();
+    cli::stray(program).or_else(|| is_line.then(several))
 }
 
 fn tell(released: &Result<Released, HolderError>) {

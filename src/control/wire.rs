@@ -101,6 +101,13 @@ pub struct Balloon {
     pub log: Option<String>,
 }
 
+impl Balloon {
+    /// Whether it has a part on this GPU.
+    pub fn is_on(&self, gpu: GpuUuid) -> bool {
+        self.gpus.iter().any(|part| part.uuid == gpu)
+    }
+}
+
 /// What a holder is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -7,9 +7,8 @@
 //! - On a full GPU memory is free for an instant before the job has it. Who spins on the driver gets a part of it; then the
 //!   job needs more from the balloon, and so the reservation shrinks. So a race that is lost is the last for a while: the job
 //!   then borrows, which is to say that the library maps the balloon's memory, and the balloon keeps it, too. Borrowed memory
-//!   has no legacy IPC handle, and `cuPointerGetAttribute` tells the range of one piece of it. Arrays, pitched memory, and
-//!   what the driver takes by itself, such as a context, go on racing, and so does `cuMemCreate` but for sizes that a chunk
-//!   has.
+//!   has no legacy IPC handle. Arrays, pitched memory, `cuMemCreate` with special wishes, and what the driver takes by itself,
+//!   such as a context, go on racing.
 //! - What the job frees of its own is anybody's until the balloon has it back, except for this user's holders that wait. Below
 //!   a chunk, that is when something else happens, or on a full GPU at once.
 //! - Where the library does not get (static and setuid programs, `RTLD_DEEPBIND`, `dlmopen`, a cleared `LD_PRELOAD`, another

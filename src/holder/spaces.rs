@@ -10,13 +10,14 @@ use crate::units::ByteSize;
 /// A context, and memory for which NVML names this process.
 pub struct InContext {
     context: Context,
-    /// Whether the memory is to be lent, as long as the driver can share it.
-    is_lendable: Cell<bool>,
+    /// How to create memory that can be lent; [`Sharing::Never`] where none is to be, or the driver shares none.
+    sharing: Cell<Sharing>,
 }
 
 impl InContext {
     pub fn new(context: Context, is_lendable: bool) -> Self {
-        Self { context, is_lendable: Cell::new(is_lendable) }
+        let sharing = if is_lendable { context.device().sharing() } else { Sharing::Never };
+        Self { context, sharing: Cell::new(sharing) }
     }
 }
 
@@ -30,13 +31,15 @@ impl Space for InContext {
     type Chunk = Piece;
 
     fn allocate(&self, size: ByteSize) -> Result<Piece, CallError> {
-        if self.is_lendable.get() {
-            match self.context.device().create(size, Sharing::ByDescriptor) {
+        let sharing = self.sharing.get();
+        if sharing != Sharing::Never {
+            match self.context.device().create(size, sharing) {
                 Ok(handle) => return Ok(Piece::Created(handle)),
                 Err(error) if error.error.is_out_of_memory() => return Err(error),
                 Err(error) => {
-                    tracing::info!(%error, "the driver shares no memory: nothing can be lent");
-                    self.is_lendable.set(false);
+                    tracing::info!(%error, ?sharing, "the driver shares no such memory");
+                    self.sharing.set(sharing.lesser());
+                    return self.allocate(size);
                 }
             }
         }

@@ -44,7 +44,10 @@ pub enum SpecError {
     #[error("`{value}` would take everything from a balloon of {held}; write `{nearest}`")]
     MoreThanHeld { value: String, held: ByteSize, nearest: String },
 
-    #[error("`{list}` has {items} sizes for {gpus} GPUs; write one for all or `{nearest}`")]
+    #[error(
+        "`{list}` has {items} sizes for {gpus} GPU{}; write one for all or `{nearest}`",
+        if *gpus == 1 { "" } else { "s" }
+    )]
     WrongLength { list: String, items: usize, gpus: usize, nearest: String },
 
     #[error("`{list}` names only some of its GPUs; write `GPU=SIZE` for each or for none")]

@@ -7,6 +7,7 @@ mod lending;
 mod others;
 mod overdue;
 mod processes;
+mod strain;
 mod summary;
 mod turns;
 mod views;

@@ -109,7 +109,7 @@ fn a_part_goes_and_the_rest_lives_on() {
     let parts: Vec<_> = parts.as_array().unwrap().iter().map(|part| part["gpu_id"].as_u64()).collect();
     assert_eq!(parts, [Some(0), Some(2)]);
     machine.run("release train --gpu 1").exits(2).says(&["balloon `train` has no part on GPU 1"]);
-    machine.run("resize train 3GB --gpu 1").exits(2).says(&["the balloon has no part on"]);
+    machine.run("resize train 3GB --gpu 1").exits(2).says(&["balloon `train` has no part on GPU 1"]);
     machine.run("resize train 3GB").exits(0);
     assert_eq!([0, 1, 2].map(|gpu| machine.used(gpu)), [3 * GB + CONTEXT, 0, 3 * GB + CONTEXT]);
     machine.run("release train").exits(0).says(&["released 6.0 GB"]);

@@ -116,7 +116,7 @@ fn gpus_and_lists_say_where() {
     machine.run("resize train 1GB,2GB").exits(2).says(&["has 2 sizes for 3 GPUs"]);
     machine.run("resize train 1GB --gpu 7").exits(2);
     let alone = machine.hold("--gpu 1 --reserve 1GB --name alone");
-    machine.run("resize alone 2GB --gpu 0").exits(2).says(&["the balloon has no part on"]);
+    machine.run("resize alone 2GB --gpu 0").exits(2).says(&["balloon `alone` has no part on GPU 0"]);
     assert_eq!(machine.balloon(1, &alone), GB);
 }
 

@@ -178,6 +178,7 @@ fn what_is_no_size_is_refused_with_the_nearest_that_is_one() {
         let said = machine.refuses(2, &["--gpu", "0,1", "--reserve", spec], &[]);
         assert!(said.stderr.contains(spec) && said.stderr.contains(nearest), "{spec}: {}", said.stderr);
     }
+    machine.refuses(2, &["--reserve", "1GB,2GB"], &[]).says(&["2 sizes for 1 GPU; write one for all or `1GB`"]);
 }
 
 #[test]

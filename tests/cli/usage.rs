@@ -37,6 +37,34 @@ fn a_word_nearly_right_is_told_the_right_one() {
 }
 
 #[test]
+fn a_word_in_the_wrong_place_is_told_its_right_one() {
+    let machine = Machine::new();
+    let table = [
+        ("hold --reserve 1GB --wait 10m", 2, "a value of `--wait` follows a `=`: `--wait=10m`"),
+        ("run --reserve 1GB --wait 10m -- true", 127, "`--wait=10m`"),
+        ("run --reserve 1 GB -- true", 127, "`GB` was taken for the command, which may begin behind the `--`"),
+        ("status --watch 1s", 5, "`--watch=1s`"),
+    ];
+    for (line, code, hint) in table {
+        machine.run(line).exits(code).says(&["\nhint: ", hint]);
+    }
+    let mut command = machine.program("run --reserve 1GB --");
+    Running::start(command.arg("python train.py"))
+        .wait()
+        .exits(127)
+        .says(&["hint: a command in one word needs a shell"]);
+    let said = machine.run("run --reserve 1GB -- no-such-command").exits(127);
+    assert!(!said.stderr.contains("hint: "), "{}", said.stderr);
+}
+
+#[test]
+fn no_gpu_is_visible_where_the_variable_is_empty() {
+    let machine = Machine::new();
+    let said = machine.refuses(4, &["--reserve", "1GB"], &[("CUDA_VISIBLE_DEVICES", "")]);
+    said.says(&["hint: CUDA_VISIBLE_DEVICES is empty, which hides every GPU"]);
+}
+
+#[test]
 fn a_name_is_a_file_name_and_no_number() {
     let machine = Machine::new();
     for name in ["", "a/b", "..", ".hidden", "-x", "123", "a b", "\u{1b}[31m"] {
@@ -112,7 +140,8 @@ fn what_is_no_time_is_refused() {
     let machine = Machine::new();
     for option in ["--timeout", "--wait"] {
         for time in ["-1", "-5s", "", "soon", "inf", "5x", "1e99"] {
-            machine.refuses(2, &["--reserve", "1GB", &format!("{option}={time}")], &[]).says(&[option, "2h30m"]);
+            let said = machine.refuses(2, &["--reserve", "1GB", &format!("{option}={time}")], &[]);
+            said.says(&[option, &format!("`{time}` is no time; write a time such as 90s or 2h30m")]);
         }
     }
     machine.run("status --watch=0").exits(2).says(&["--watch", "longer than zero"]);

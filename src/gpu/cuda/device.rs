@@ -82,22 +82,20 @@ impl Device {
     }
 
     pub fn compute_mode(&self) -> Result<ComputeMode, CallError> {
-        let mut mode = 0;
-        // SAFETY: the pointer is to a live integer, and the device handle is the driver's.
-        let result = unsafe {
-            (self.driver.functions.device_attribute)(
-                &raw mut mode,
-                CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_MODE,
-                self.device,
-            )
-        };
-        self.driver.check("cuDeviceGetAttribute", result)?;
         // The values of CUcomputemode.
-        Ok(match mode {
+        Ok(match self.attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_MODE)? {
             2 => ComputeMode::Prohibited,
             3 => ComputeMode::ExclusiveProcess,
             _ => ComputeMode::Default,
         })
+    }
+
+    pub(super) fn attribute(&self, attribute: CUdevice_attribute) -> Result<c_int, CallError> {
+        let mut value = 0;
+        // SAFETY: the pointer is to a live integer, and the device handle is the driver's.
+        let result = unsafe { (self.driver.functions.device_attribute)(&raw mut value, attribute, self.device) };
+        self.driver.check("cuDeviceGetAttribute", result)?;
+        Ok(value)
     }
 
     fn text(

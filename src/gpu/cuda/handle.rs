@@ -4,8 +4,8 @@ use std::ffi::{c_int, c_void};
 use std::os::fd::{FromRawFd, OwnedFd};
 
 use cudarc::driver::sys::{
-    CUmemAllocationHandleType, CUmemAllocationProp, CUmemAllocationProp_st__bindgen_ty_1, CUmemAllocationType,
-    CUmemGenericAllocationHandle, CUmemLocation, CUmemLocationType,
+    CUdevice_attribute, CUmemAllocationHandleType, CUmemAllocationProp, CUmemAllocationProp_st__bindgen_ty_1,
+    CUmemAllocationType, CUmemGenericAllocationHandle, CUmemLocation, CUmemLocationType,
 };
 
 use super::{CallError, Device, Driver};
@@ -20,7 +20,10 @@ const BY_DESCRIPTOR: CUmemAllocationHandleType = CUmemAllocationHandleType::CU_M
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sharing {
     Never,
-    ByDescriptor,
+    ByDescriptor {
+        /// Whether other devices can reach it, too, as they can what `cuMemAlloc` gives.
+        is_rdma_capable: bool,
+    },
 }
 
 /// A handle to device memory that is mapped nowhere in this process. It is released when dropped.
@@ -31,6 +34,16 @@ pub struct Handle {
     driver: &'static Driver,
 }
 
+impl Sharing {
+    /// What may work where this does not.
+    pub fn lesser(self) -> Self {
+        match self {
+            Self::ByDescriptor { is_rdma_capable: true } => Self::ByDescriptor { is_rdma_capable: false },
+            Self::ByDescriptor { .. } | Self::Never => Self::Never,
+        }
+    }
+}
+
 impl Device {
     /// Creates `size` of memory on this GPU, a multiple of the granularity. Needs no context; the driver shows such memory
     /// as used, but NVML lists no process for it.
@@ -39,7 +52,7 @@ impl Device {
             type_: CUmemAllocationType::CU_MEM_ALLOCATION_TYPE_PINNED,
             requestedHandleTypes: match sharing {
                 Sharing::Never => CUmemAllocationHandleType::CU_MEM_HANDLE_TYPE_NONE,
-                Sharing::ByDescriptor => BY_DESCRIPTOR,
+                Sharing::ByDescriptor { .. } => BY_DESCRIPTOR,
             },
             location: CUmemLocation {
                 type_: CUmemLocationType::CU_MEM_LOCATION_TYPE_DEVICE,
@@ -48,7 +61,7 @@ impl Device {
             win32HandleMetaData: std::ptr::null_mut(),
             allocFlags: CUmemAllocationProp_st__bindgen_ty_1 {
                 compressionType: 0,
-                gpuDirectRDMACapable: 0,
+                gpuDirectRDMACapable: (sharing == Sharing::ByDescriptor { is_rdma_capable: true }).into(),
                 usage: 0,
                 reserved: [0; 4],
             },
@@ -59,6 +72,12 @@ impl Device {
         let result = unsafe { create(&raw mut handle, size.bytes() as usize, &raw const properties, 0) };
         self.driver.check("cuMemCreate", result)?;
         Ok(Handle { handle: Some(handle), size, release, driver: self.driver })
+    }
+
+    /// How to create memory that is like `cuMemAlloc`'s to whom it is shared with.
+    pub fn sharing(&self) -> Sharing {
+        let attribute = CUdevice_attribute::CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WITH_CUDA_VMM_SUPPORTED;
+        Sharing::ByDescriptor { is_rdma_capable: self.attribute(attribute).is_ok_and(|value| value != 0) }
     }
 
     fn handle_functions(&self) -> Result<(Create, Release), CallError> {

@@ -21,8 +21,16 @@ pub enum Content {
     Hole,
     /// Mapped, and not allocated.
     Spare,
-    /// Allocated in this context.
-    Used(u64),
+    /// Allocated.
+    Used(Use),
+}
+
+/// Whose an allocation is, and how large.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Use {
+    pub context: u64,
+    /// Bytes that were asked for, of what may be a little more.
+    pub asked: u64,
 }
 
 /// What is mapped as one.
@@ -67,21 +75,23 @@ impl Heap {
     }
 
     /// Allocates `size` bytes of what is mapped, where they fit best.
-    pub fn allocate(&mut self, size: u64, context: u64) -> Option<u64> {
+    pub fn allocate(&mut self, size: u64, of: Use) -> Option<u64> {
         let fits = |(_, range): &(usize, &Range)| range.content == Content::Spare && range.size >= size;
         let (at, range) = self.ranges.items().iter().enumerate().filter(fits).min_by_key(|(_, range)| range.size)?;
         let address = range.address;
         self.ranges.reserve(MOST_NEW_RANGES).then(|| {
-            self.set(at, address, size, Content::Used(context));
+            self.set(at, address, size, Content::Used(of));
             address
         })
     }
 
-    /// Where pieces are best mapped so that `size` bytes can be allocated, and how much of them must be there. The last hole is
-    /// as large as any, and what is spare before it is used, too.
+    /// Where pieces are best mapped so that `size` bytes can be allocated, and how much of them must be there: in the largest
+    /// hole, so that a job that frees what it has had longest finds addresses for ever. What is spare before the hole is used,
+    /// too.
     pub fn place_for(&self, size: u64) -> Option<(u64, u64)> {
         let ranges = self.ranges.items();
-        let hole = ranges.iter().rposition(|range| range.content == Content::Hole)?;
+        let holes = ranges.iter().enumerate().filter(|(_, range)| range.content == Content::Hole);
+        let (hole, _) = holes.max_by_key(|(_, range)| range.size)?;
         let before = hole.checked_sub(1).and_then(|before| ranges.get(before));
         let spare = before.filter(|range| range.content == Content::Spare).map_or(0, |range| range.size);
         Some((ranges.get(hole)?.address, size.saturating_sub(spare)))
@@ -120,7 +130,8 @@ impl Heap {
 
     /// Something that was allocated in a context.
     pub fn used_in(&self, context: u64) -> Option<Range> {
-        self.ranges.items().iter().find(|range| range.content == Content::Used(context)).copied()
+        let is_there = |range: &&Range| matches!(range.content, Content::Used(of) if of.context == context);
+        self.ranges.items().iter().find(is_there).copied()
     }
 
     /// What was allocated at this address is spare. Says whether there was something, and memory to note that.
@@ -133,12 +144,7 @@ impl Heap {
         has_room
     }
 
-    /// Whether there is a piece of which nothing is allocated.
-    pub fn has_idle(&self) -> bool {
-        self.idle().is_some()
-    }
-
-    /// Takes such a piece out; there is a hole in its place.
+    /// Takes out a piece of which nothing is allocated; there is a hole in its place.
     pub fn take_idle(&mut self) -> Option<Piece> {
         if !self.ranges.reserve(MOST_NEW_RANGES) {
             return None;

@@ -8,6 +8,7 @@ use crate::protocol::{
     Answer, BEGINS, Config, HELLO, LEND, LEND_ONE, LOOK, MAGIC, MAX_GPUS, MAX_SLOTS, NEED, PATH, PATIENCE_SECONDS, PATIENT, Page,
     Pieces, REACH, READY, RETURN, Request, Slot, Uuid, VIEW, VIEW_RAW, Welcome,
 };
+use crate::state::state;
 use crate::system::{self, Descriptors, Futex, Socket};
 
 /// Written into the image by the holder. `static mut` keeps it in the image's writable part and its value unknown to the
@@ -17,15 +18,6 @@ static mut CONFIG: Config = Config { magic: MAGIC, view: VIEW_RAW, lends: 0, mea
 fn config() -> Config {
     // SAFETY: nobody writes to it in this process; the holder did before the image was loaded.
     unsafe { (&raw const CONFIG).read_volatile() }
-}
-
-/// A connection to the holder. `None`: there is none, or this process may open no more descriptors.
-fn connect() -> Option<Socket> {
-    reach(Socket::open()?)
-}
-
-fn reach(socket: Socket) -> Option<Socket> {
-    socket.connect(&config().socket, PATIENCE_SECONDS)
 }
 
 /// Which memory the job is to see.
@@ -46,9 +38,25 @@ pub struct Membership {
     uuids: [Uuid; MAX_GPUS],
 }
 
+/// A connection to the holder, which first hears what could not be said before.
+fn connect() -> Option<Socket> {
+    let socket = Socket::connect(&config().socket, PATIENCE_SECONDS)?;
+    if let Some(state) = state() {
+        let mut unsaid = state.unsaid.lock();
+        while let Some(last) = unsaid.items().len().checked_sub(1) {
+            if !socket.send(&unsaid.items()[last]) {
+                break;
+            }
+            unsaid.remove(last);
+        }
+    }
+    Some(socket)
+}
+
 /// Says hello; `None` if nobody answers or no slot is left.
 pub fn join() -> Option<Membership> {
-    let socket = connect()?;
+    let socket = Socket::connect(&config().socket, PATIENCE_SECONDS)?;
+    // Not by way of `connect`: whoever says hello owes nothing.
     if !socket.send(&Request::new(HELLO, [0; 16])) {
         return None;
     }
@@ -143,14 +151,11 @@ impl Loan {
     }
 
     fn ask_for(kind: u32, gpu: Uuid, number: u64, size: u64) -> Option<Self> {
-        let socket = connect()?;
-        let answer = ask(&socket, &Request { size, loan: number, ..Request::new(kind, gpu) });
-        let loan = Self { socket, gpu, number, size: answer.map_or(0, |answer| answer.balloon) };
-        match answer {
-            Some(Answer { yes: 0, .. }) => None,
-            Some(_) => Some(loan),
-            // A holder that has been stopped may yet lend it, to nobody.
+        let loan = Self { socket: connect()?, gpu, number, size: 0 };
+        match ask(&loan.socket, &Request { size, loan: number, ..Request::new(kind, gpu) }) {
+            Some(answer) => (answer.yes != 0).then_some(Self { size: answer.balloon, ..loan }),
             None => {
+                // The holder may have been stopped, and lend it when nobody waits for that any more.
                 loan.give_back_from(0);
                 None
             }
@@ -162,11 +167,11 @@ impl Loan {
         self.socket.send(&Request { loan: self.number, place, ..Request::new(REACH, self.gpu) }).then_some(())
     }
 
-    /// The pieces asked for: their common size, and a descriptor for each.
+    /// Some of the pieces asked for, as many as this process may open: their common size, and a descriptor for each.
     pub fn pieces(&self) -> Option<(u64, Descriptors)> {
         let mut pieces = Pieces::default();
         let descriptors = self.socket.receive(&mut pieces)?;
-        (pieces.count > 0 && descriptors.count() == pieces.count as usize).then_some((pieces.size, descriptors))
+        (pieces.count > 0 && descriptors.count() > 0).then_some((pieces.size, descriptors))
     }
 
     /// Gives back the pieces from this place on, none of which is mapped. Over the loan's own connection: there may be no
@@ -176,26 +181,20 @@ impl Loan {
     }
 }
 
-/// What one piece of a loan is given back with.
-pub struct Giving(Socket);
-
-impl Giving {
-    /// `None`: this process may open no more descriptors.
-    pub fn prepare() -> Option<Self> {
-        Socket::open().map(Self)
-    }
-
-    /// Says that the piece is mapped no longer. Nobody waits for that: who borrows next is heard after this. Without a holder
-    /// it needs not be said.
-    pub fn back(self, gpu: Uuid, loan: u64, place: u32) {
-        if let Some(socket) = reach(self.0) {
-            socket.send(&returned(gpu, loan, place, 1));
-        }
-    }
-}
-
 fn returned(gpu: Uuid, loan: u64, place: u32, count: u64) -> Request {
     Request { size: count, loan, place, ..Request::new(RETURN, gpu) }
+}
+
+/// Says that `count` pieces of a loan are mapped no longer. Nobody waits for that: who borrows next is heard after this. If it
+/// cannot be said now, because this process may open no more descriptors, say, it comes before whatever is said next.
+pub fn give_back(gpu: Uuid, loan: u64, place: u32, count: u64) {
+    let request = returned(gpu, loan, place, count);
+    let is_said = connect().is_some_and(|socket| socket.send(&request));
+    if !is_said && let Some(state) = state() {
+        let mut unsaid = state.unsaid.lock();
+        let last = unsaid.items().len();
+        unsaid.insert(last, request);
+    }
 }
 
 /// How much a call needs.

@@ -6,15 +6,16 @@
 
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-use crate::driver::{self, SUCCESS, Status};
-use crate::heap::{Content, Heap, Piece};
-use crate::holder::{self, Giving, Loan};
+use crate::driver::{self, SUCCESS, Status, Stream};
+use crate::heap::{Content, Heap, Piece, Use};
+use crate::holder::{self, Loan};
 use crate::protocol::{LENDS_FIRST, LENDS_NEVER, Uuid};
 use crate::state::{DEVICES, State, state};
 use crate::system;
 
-/// Addresses cost nothing, but there are not always as many: 16 TB, or else the half, and so on.
-const MOST_ADDRESSES: u64 = 16 << 40;
+/// For each GPU several times its memory, and for eight GPUs a fraction of a process's 128 TB, of which the job may reserve some,
+/// too. Where there are fewer: the half, and so on.
+const MOST_ADDRESSES: u64 = 2 << 40;
 const LEAST_ADDRESSES: u64 = 64 << 30;
 
 /// How long memory is borrowed first, in microseconds, after others were faster to take what was freed for this process.
@@ -44,16 +45,17 @@ pub fn lost_a_race() {
     }
 }
 
-/// Memory of `size` bytes, as from `cuMemAlloc`. `None`: it cannot be borrowed.
-pub fn allocate(size: u64) -> Option<u64> {
+/// Memory of `asked` bytes, for which `size` are taken, as from `cuMemAlloc`. `None`: it cannot be borrowed.
+pub fn allocate(asked: u64, size: u64) -> Option<u64> {
     let state = state().filter(|_| is_possible())?;
     let current = state.current.get(state, true)?;
     let gpu = state.uuid(current.gpu)?;
     let mut heaps = state.heaps.lock();
     let heap = heaps.get_mut(usize::from(current.gpu))?;
-    let address = heap.allocate(size, current.context).or_else(|| {
-        grow(state, heap, gpu, size)?;
-        heap.allocate(size, current.context)
+    let of = Use { context: current.context, asked };
+    let address = heap.allocate(size, of).or_else(|| {
+        driver::beside_recordings(|| grow(state, heap, gpu, size))?;
+        heap.allocate(size, of)
     });
     give_back_idle(heap, gpu);
     if address.is_some() {
@@ -88,12 +90,22 @@ pub fn is_borrowed(address: u64) -> bool {
 
 /// Frees what was borrowed, as `cuMemFree` does: when the GPU is done with it. `None`: it is not borrowed.
 pub fn free(address: u64) -> Option<Status> {
+    free_after(address, driver::synchronize)
+}
+
+/// Frees what was borrowed, as `cuMemFreeAsync` does: when the stream is done with what was asked of it, whatever others do.
+pub fn free_in_order(address: u64, stream: Stream) -> Option<Status> {
+    free_after(address, |_| driver::beside_recordings(|| stream.synchronize()))
+}
+
+/// `wait` waits for the GPU, given the context of the allocation.
+fn free_after(address: u64, wait: impl FnOnce(u64) -> Status) -> Option<Status> {
     let state = state().filter(|state| state.has_borrowed.load(Acquire))?;
     let context = with_heap_of(state, |heap, _| match heap.used(address)?.content {
-        Content::Used(context) => Some(context),
+        Content::Used(of) => Some(of.context),
         Content::Hole | Content::Spare => None,
     })?;
-    let status = driver::synchronize(context);
+    let status = wait(context);
     if status != SUCCESS {
         return Some(status);
     }
@@ -118,10 +130,16 @@ pub fn context_gone(state: &State, context: u64) {
     while with_heap_of(state, &mut end).is_some() {}
 }
 
-/// The allocation around an address: where it begins, and its size.
-pub fn around(address: u64) -> Option<(u64, u64)> {
+/// The allocation around an address: where it begins, and what it is.
+pub fn around(address: u64) -> Option<(u64, Use)> {
     let state = state().filter(|state| state.has_borrowed.load(Acquire))?;
-    with_heap_of(state, |heap, _| heap.around(address).map(|range| (range.address, range.size)))
+    with_heap_of(state, |heap, _| {
+        let range = heap.around(address)?;
+        match range.content {
+            Content::Used(of) => Some((range.address, of)),
+            Content::Hole | Content::Spare => None,
+        }
+    })
 }
 
 /// Kernels on `accessor` may from now on touch what `owner` has: unlike memory from the driver, this must be told of it.
@@ -207,14 +225,11 @@ fn allow_access(state: &State, address: u64, size: u64, device: i32) -> bool {
     is_allowed
 }
 
-/// Pieces that nothing is allocated of are the balloon's again. Where there is no descriptor to say so with, they stay spare:
-/// the next allocation takes them, or tries again.
+/// Pieces that nothing is allocated of are the balloon's again.
 fn give_back_idle(heap: &mut Heap, gpu: Uuid) {
-    while heap.has_idle() {
-        let Some(giving) = Giving::prepare() else { return };
-        let Some(piece) = heap.take_idle() else { return };
-        driver::unmap(piece.address, piece.size);
-        giving.back(gpu, piece.loan, piece.place);
+    while let Some(piece) = heap.take_idle() {
+        driver::beside_recordings(|| driver::unmap(piece.address, piece.size));
+        holder::give_back(gpu, piece.loan, piece.place, 1);
     }
 }
 

@@ -175,28 +175,24 @@ const SOL_SOCKET: usize = 1;
 const SCM_RIGHTS: i32 = 1;
 
 impl Socket {
-    /// One that leads nowhere yet. `None`: this process may open no more descriptors.
-    pub fn open() -> Option<Self> {
+    /// Connects to `path`; each later step gives up after `seconds`.
+    pub fn connect(path: &[u8; super::protocol::PATH], seconds: i64) -> Option<Self> {
         const SEQPACKET_CLOEXEC: usize = 5 | 0o2_000_000;
+        const TIMEOUTS: [usize; 2] = [20, 21];
         // SAFETY: takes no pointer.
         let socket = unsafe { call(number::SOCKET, [UNIX, SEQPACKET_CLOEXEC, 0, 0, 0, 0]) };
-        i32::try_from(socket).ok().filter(|socket| *socket >= 0).map(Self)
-    }
-
-    /// Connects it to `path`; each later step gives up after `seconds`.
-    pub fn connect(self, path: &[u8; super::protocol::PATH], seconds: i64) -> Option<Self> {
-        const TIMEOUTS: [usize; 2] = [20, 21];
+        let socket = Self(i32::try_from(socket).ok().filter(|socket| *socket >= 0)?);
         let timeout = [seconds, 0];
         for option in TIMEOUTS {
             let at = timeout.as_ptr() as usize;
             // SAFETY: the option is a `timeval`, two words.
-            unsafe { call(number::SETSOCKOPT, [self.0 as usize, SOL_SOCKET, option, at, size_of_val(&timeout), 0]) };
+            unsafe { call(number::SETSOCKOPT, [socket.0 as usize, SOL_SOCKET, option, at, size_of_val(&timeout), 0]) };
         }
         let address = Address { family: UNIX as u16, path: *path };
         let at = (&raw const address) as usize;
         // SAFETY: a whole `sockaddr_un`.
-        let connect = || unsafe { call(number::CONNECT, [self.0 as usize, at, size_of::<Address>(), 0, 0, 0]) };
-        (uninterrupted(connect) == 0).then_some(self)
+        let connect = || unsafe { call(number::CONNECT, [socket.0 as usize, at, size_of::<Address>(), 0, 0, 0]) };
+        (uninterrupted(connect) == 0).then_some(socket)
     }
 
     /// Sends one packet.

@@ -8,6 +8,9 @@ use super::allocators::probe;
 use super::{balloon, whole};
 use crate::harness::{CONTEXT, Machine, pid_of};
 
+/// What is kept free for the driver, once, where the job does not borrow from the first on.
+const HEADROOM: u64 = 64 * MB;
+
 /// What a chunk measures unless told.
 const CHUNK: u64 = 100 * MB;
 
@@ -90,7 +93,8 @@ fn who_was_faster_once_gets_no_more() {
             break;
         }
     }
-    assert_eq!(machine.used_by(0, thief.pid()), before, "what was borrowed comes back");
+    let stolen = machine.used_by(0, thief.pid()) - before;
+    assert!(stolen <= HEADROOM, "what was borrowed comes back, but {stolen} bytes were stolen");
 }
 
 #[test]
@@ -139,10 +143,37 @@ fn a_chunk_of_the_right_size_is_lent_as_a_handle() {
     }
     assert_eq!(take_all(&mut job), count, "they are there again");
     assert_eq!(machine.used_by(0, thief.pid()), before, "nothing was stolen");
-    assert!(
-        job.ask("create 0 60").starts_with("error 2"),
-        "no chunk is of this size, and others have all that is free"
-    );
+}
+
+#[test]
+fn a_chunk_of_another_size_is_made_of_others_where_nobody_is_faster() {
+    let machine = Machine::with(|builder| builder.gpus(1).memory(8 * GB));
+    let mut job = probe(&machine, "--gpu 0 --reserve 6GB --handover vmm", "");
+    let pid = job.must("pid").parse().expect("a pid");
+    job.must("ctx 0");
+    machine.wait_for("the context is accounted for", |state| state.used_by(0, job.pid()) == 6 * GB);
+    let _others = machine.occupy(0, 8 * GB - machine.used(0));
+    for (thing, size) in [(0, 64), (1, 20), (2, 350), (3, 2)] {
+        job.must(&format!("create {thing} {size}"));
+    }
+    assert_eq!(machine.used_by(0, pid), CONTEXT, "all are the balloon's");
+    assert_eq!(machine.used_by(0, job.pid()), 6 * GB, "and it is as large as before");
+    for thing in 0..4 {
+        job.must(&format!("release {thing}"));
+    }
+    assert!(job.end().success());
+}
+
+#[test]
+fn handles_are_borrowed_as_frameworks_ask_for_them() {
+    let machine = Machine::new();
+    let mut job = probe(&machine, "--gpu 0 --reserve 4GB --chunk-size 64MB --handover vmm", "");
+    let pid = job.must("pid").parse().expect("a pid");
+    job.must("ctx 0");
+    job.must("create 0 64");
+    // PyTorch's expandable segments.
+    job.must("create_rdma 1 64");
+    assert_eq!(machine.used_by(0, pid), CONTEXT, "both are the balloon's");
 }
 
 #[test]
@@ -340,7 +371,9 @@ fn a_resize_leaves_loans_alone() {
 #[test]
 fn a_driver_that_shares_no_memory_is_asked_for_it_in_the_ordinary_way() {
     let machine = Machine::new();
-    machine.inject(&gpu_sim::Fault::next("cuMemCreate", 801));
+    for _ in ["with RDMA", "without"] {
+        machine.inject(&gpu_sim::Fault::next("cuMemCreate", 801));
+    }
     let mut job = machine.job("--gpu 0 --reserve 4GB --handover vmm");
     let pid = pid_of(&mut job);
     job.must("ctx 0");

@@ -44,7 +44,7 @@ fn whoever_has_no_descriptor_left_borrows_nothing_and_owes_nothing() {
     job.must("ctx 0");
     whole(&machine, 0, 8 * GB);
     let mut taken = CONTEXT;
-    for left in [0, 1, 5] {
+    for left in [0, 1] {
         let before = leave_descriptors(pid, Some(left));
         job.must("alloc 1GB");
         taken += GB;
@@ -58,7 +58,7 @@ fn whoever_has_no_descriptor_left_borrows_nothing_and_owes_nothing() {
 }
 
 #[test]
-fn what_cannot_be_given_back_for_want_of_a_descriptor_serves_the_next_allocation() {
+fn what_cannot_be_given_back_for_want_of_a_descriptor_comes_home_later() {
     let machine = Machine::new();
     let mut job = machine.job("--gpu 0 --reserve 4GB --chunk-size 64MB --handover vmm");
     let pid = pid_of(&mut job);
@@ -69,7 +69,6 @@ fn what_cannot_be_given_back_for_want_of_a_descriptor_serves_the_next_allocation
     job.must("free 0");
     job.must("alloc 1GB");
     job.must("free 1");
-    assert_eq!(machine.used_by(0, pid), CONTEXT, "none of it came from the driver");
     leave_descriptors(pid, None);
     job.must("alloc 512MB");
     assert_eq!(told(&machine, &mut job)["handed_over_bytes"], GB / 2 + CONTEXT, "the rest is the balloon's");

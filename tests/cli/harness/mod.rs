@@ -2,6 +2,7 @@
 
 mod background;
 mod compiler;
+mod dispositions;
 mod holders;
 mod job;
 mod process;
@@ -41,6 +42,7 @@ impl Machine {
     }
 
     pub fn with(configure: impl FnOnce(Builder) -> Builder) -> Self {
+        dispositions::heed_signals();
         let runtime = tempfile::Builder::new().prefix("gpu-balloon-test-").tempdir().expect("a directory");
         Self { sandbox: configure(Sandbox::builder()).build(), runtime }
     }

@@ -151,6 +151,25 @@ fn physical_memory_lives_while_a_handle_or_a_mapping_needs_it() {
 }
 
 #[test]
+fn addresses_far_out_are_the_gpus_too_and_are_not_without_end() {
+    with_context(10);
+    let (mut handle, mut far, mut address, page) = (0_u64, 0_u64, 0_u64, 2 * MB as usize);
+    let properties: [u32; 8] = [1, 0, 1, 10, 0, 0, 0, 0];
+    let many = 9_usize << 40;
+    assert_eq!(call!("cuMemAddressReserve", &raw mut far, many, 0_usize, 0_u64, 0_u64), 0);
+    assert_eq!(call!("cuMemAddressReserve", &raw mut far, many, 0_usize, 0_u64, 0_u64), OUT_OF_MEMORY);
+    assert_eq!(call!("cuMemAddressReserve", &raw mut address, page, 0_usize, 0_u64, 0_u64), 0);
+    assert_eq!(call!("cuMemCreate", &raw mut handle, page, properties.as_ptr(), 0_u64), 0);
+    assert_eq!(call!("cuMemMap", address, page, 0_usize, handle, 0_u64), 0);
+    let access: [u32; 3] = [1, 10, 3];
+    assert_eq!(call!("cuMemSetAccess", address, page, access.as_ptr(), 1_usize), 0);
+    let mut back = [0_u8; 16];
+    assert_eq!(call!("cuMemsetD8_v2", address, 7_u8, 16_usize), 0);
+    assert_eq!(call!("cuMemcpyDtoH_v2", back.as_mut_ptr(), address, 16_usize), 0);
+    assert_eq!(back, [7; 16]);
+}
+
+#[test]
 fn copies_stay_within_an_allocation() {
     with_context(8);
     let (sent, mut back) = ([0x5a_u8; 64], [0_u8; 64]);

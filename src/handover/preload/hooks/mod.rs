@@ -1,5 +1,6 @@
 //! What stands before the driver's functions, by subject.
 
+mod addresses;
 mod contexts;
 mod launches;
 mod memory;
@@ -29,9 +30,10 @@ const PAGE: u64 = 2 << 20;
 
 /// All hooks.
 pub fn all() -> impl Iterator<Item = &'static Hook> {
-    let groups: [&[&Hook]; 8] = [
+    let groups: [&[&Hook]; 9] = [
         resolve::HOOKS,
         memory::HOOKS,
+        addresses::HOOKS,
         physical::HOOKS,
         pooled::HOOKS,
         contexts::HOOKS,

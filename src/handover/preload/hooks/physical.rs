@@ -2,7 +2,7 @@
 //! undone, in either order, so both are counted. A piece of the balloon serves where its size and kind are just right.
 
 use crate::driver::{self, SUCCESS, Status};
-use crate::holder::{Giving, Turn};
+use crate::holder::{self, Turn};
 use crate::hook::{Hook, NEWEST, hook};
 use crate::hooks::{A_LITTLE, PAGE, current_gpu, insist, own_or_borrowed};
 use crate::lending;
@@ -19,8 +19,10 @@ struct Properties {
     location: u32,
     id: i32,
     windows: usize,
-    /// Compression, GPUDirect RDMA and the like.
-    flags: [u8; 8],
+    compression: u8,
+    is_rdma_capable: u8,
+    usage: u16,
+    reserved: [u8; 4],
 }
 
 impl Properties {
@@ -36,14 +38,15 @@ impl Properties {
         }
     }
 
-    /// Whether the balloon's memory is of this kind.
+    /// Whether the balloon's memory is of this kind. It is capable of RDMA wherever a device is.
     fn are_common(&self) -> bool {
         const PINNED: u32 = 1;
         const BY_DESCRIPTOR: u32 = 1;
         self.kind == PINNED
             && matches!(self.handle_types, 0 | BY_DESCRIPTOR)
             && self.location == Self::DEVICE
-            && self.flags == [0; 8]
+            && self.compression == 0
+            && self.usage == 0
     }
 }
 
@@ -124,9 +127,8 @@ impl Freed {
         match self.loan {
             OWN => state.count(self.gpu, -self.size.cast_signed()),
             loan => {
-                // Without a descriptor left to say so with, it is lent until the process ends.
-                if let Some((giving, gpu)) = Giving::prepare().zip(state.uuid(self.gpu)) {
-                    giving.back(gpu, loan, 0);
+                if let Some(gpu) = state.uuid(self.gpu) {
+                    holder::give_back(gpu, loan, 0, 1);
                 }
             }
         }

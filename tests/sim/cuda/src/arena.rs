@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use gpu_sim_state::GRANULARITY;
+use gpu_sim_state::{GRANULARITY, MAX_GPUS};
 
 use crate::backing;
 
@@ -11,9 +11,11 @@ const OWN_PAGES: u64 = 1 << 20;
 /// The alignment of small allocations.
 const SMALL_STEP: u64 = 512;
 
-/// Where no program's own memory is. Each GPU has 4 TiB of addresses from here on.
-pub(crate) const FIRST_ADDRESS: u64 = 1 << 44;
+/// Where no program's own memory is: 4 TiB of addresses for each GPU, and 16 TiB that can be reserved.
+pub(crate) const FIRST_ADDRESS: u64 = 1 << 42;
 pub(crate) const ADDRESSES_PER_GPU: u64 = 1 << 42;
+pub(crate) const FIRST_RESERVED: u64 = FIRST_ADDRESS + MAX_GPUS as u64 * ADDRESSES_PER_GPU;
+pub(crate) const RESERVED: u64 = 1 << 44;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -53,12 +55,11 @@ impl Addresses {
         })
     }
 
-    /// As `take`, at a multiple of `alignment`.
-    pub fn take_aligned(&mut self, size: u64, alignment: u64) -> u64 {
-        self.next = self.next.next_multiple_of(alignment);
-        let address = self.next;
-        self.next += size;
-        address
+    /// As `take`, at a multiple of `alignment` and not beyond `end`.
+    pub fn take_aligned(&mut self, size: u64, alignment: u64, end: u64) -> Option<u64> {
+        let address = self.next.checked_next_multiple_of(alignment)?;
+        self.next = address.checked_add(size).filter(|next| *next <= end)?;
+        Some(address)
     }
 
     pub fn give(&mut self, address: u64, size: u64) {

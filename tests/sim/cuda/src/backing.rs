@@ -7,10 +7,12 @@ use std::sync::OnceLock;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::arena::{ADDRESSES_PER_GPU, FIRST_ADDRESS};
+use gpu_sim_state::MAX_GPUS;
+
+use crate::arena::{ADDRESSES_PER_GPU, FIRST_ADDRESS, FIRST_RESERVED, RESERVED};
 
 /// One range for each GPU and one for reserved addresses, as [`crate::arena`] gives them out.
-const RANGES: usize = gpu_sim_state::MAX_GPUS + 1;
+const RANGES: usize = MAX_GPUS + 1;
 
 const PAGE: u64 = 4096;
 
@@ -23,7 +25,8 @@ static SHADOWS: [OnceLock<usize>; RANGES] = [const { OnceLock::new() }; RANGES];
 /// Where the bytes of a device address are; `None` if the system gives no room for them.
 pub(crate) fn of(address: u64) -> Option<*mut u8> {
     let (range, offset) = split(address)?;
-    let start = *SHADOWS[range].get_or_init(|| reserve().unwrap_or(0));
+    let size = if range < MAX_GPUS { ADDRESSES_PER_GPU } else { RESERVED };
+    let start = *SHADOWS[range].get_or_init(|| reserve(size).unwrap_or(0));
     (start != 0).then(|| ptr::with_exposed_provenance_mut(start + offset))
 }
 
@@ -67,15 +70,17 @@ fn existing(address: u64) -> Option<*mut u8> {
 }
 
 fn split(address: u64) -> Option<(usize, usize)> {
+    if let Some(offset) = address.checked_sub(FIRST_RESERVED) {
+        return (offset < RESERVED).then_some((MAX_GPUS, offset as usize));
+    }
     let offset = address.checked_sub(FIRST_ADDRESS)?;
-    let range = (offset / ADDRESSES_PER_GPU) as usize;
-    (range < RANGES).then_some((range, (offset % ADDRESSES_PER_GPU) as usize))
+    Some(((offset / ADDRESSES_PER_GPU) as usize, (offset % ADDRESSES_PER_GPU) as usize))
 }
 
-fn reserve() -> Option<usize> {
+fn reserve(size: u64) -> Option<usize> {
     let access = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     // SAFETY: a new mapping at an address of the system's choice.
-    let start = unsafe { libc::mmap(ptr::null_mut(), ADDRESSES_PER_GPU as usize, access, flags, -1, 0) };
+    let start = unsafe { libc::mmap(ptr::null_mut(), size as usize, access, flags, -1, 0) };
     (start != libc::MAP_FAILED).then(|| start.expose_provenance())
 }

@@ -61,6 +61,7 @@ fn attribute(driver: &Driver, gpu: usize, attribute: c_int) -> Result<c_int> {
         106 => 32,            // blocks of a multiprocessor
         108 => 32 << 20,      // persisting L2
         109 => 128 << 20,     // access policy window
+        110 => 1,             // virtual memory management with GPUDirect RDMA
         111 => 1 << 10,       // shared memory that the driver keeps
         115 => 1,             // memory pools
         117 => 1,             // flushes of RDMA writes

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::{c_int, c_uint, c_ulonglong, c_void};
 use std::sync::{Arc, OnceLock};
 
-use gpu_sim_state::{GRANULARITY, MAX_GPUS, Share};
+use gpu_sim_state::{GRANULARITY, Share};
 
 use crate::abi::{In, Out, Result, api};
-use crate::arena::{ADDRESSES_PER_GPU, Addresses, FIRST_ADDRESS};
+use crate::arena::{Addresses, FIRST_RESERVED, RESERVED};
 use crate::backing;
 use crate::descriptor;
 use crate::driver::{Driver, lock};
@@ -93,7 +93,7 @@ impl Mapping {
 impl Default for Vmm {
     fn default() -> Self {
         Self {
-            addresses: Addresses::from(FIRST_ADDRESS + MAX_GPUS as u64 * ADDRESSES_PER_GPU),
+            addresses: Addresses::from(FIRST_RESERVED),
             next_handle: 0x7000_0000_0000_0001,
             handles: HashMap::new(),
             reservations: BTreeMap::new(),
@@ -203,7 +203,9 @@ api! {
             return Err(CudaError::INVALID_VALUE);
         }
         let mut vmm = lock(&driver.vmm);
-        let address = vmm.addresses.take_aligned(size, (alignment as u64).max(GRANULARITY));
+        let alignment = (alignment as u64).max(GRANULARITY);
+        let address = vmm.addresses.take_aligned(size, alignment, FIRST_RESERVED + RESERVED);
+        let address = address.ok_or(CudaError::OUT_OF_MEMORY)?;
         vmm.reservations.insert(address, size);
         out.put(address)
     }
