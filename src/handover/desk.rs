@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -73,6 +74,9 @@ pub struct Desk {
     /// The processes with a slot; each becomes readable when the process has ended.
     members: Vec<(u32, OwnedFd)>,
     reassure: Instant,
+    /// Whether somebody was not let in for want of a descriptor. The listener, which then is readable all the time, is not
+    /// waited for.
+    is_full: bool,
     news: News,
 }
 
@@ -95,7 +99,19 @@ impl Desk {
         let turns = locked(&ledger).gpus().map(|_| Turns::default()).collect();
         let (connections, members) = (Vec::new(), Vec::new());
         let reassure = Instant::now();
-        Ok(Self { ledger, shared, listener, closing, connections, next: 0, turns, members, reassure, news })
+        Ok(Self {
+            ledger,
+            shared,
+            listener,
+            closing,
+            connections,
+            next: 0,
+            turns,
+            members,
+            reassure,
+            is_full: false,
+            news,
+        })
     }
 
     /// Serves until told to close.
@@ -113,13 +129,15 @@ impl Desk {
     /// Waits for something to do. Says whether the desk stays open.
     fn wait(&self) -> bool {
         let in_flight = self.turns.iter().any(|turns| turns.current.is_some());
-        let timeout = in_flight.then(|| Timespec { tv_sec: 0, tv_nsec: REASSURANCE.subsec_nanos().into() });
-        let mut polled = vec![PollFd::new(&self.closing, PollFlags::IN), PollFd::new(&self.listener, PollFlags::IN)];
+        let timeout =
+            (in_flight || self.is_full).then(|| Timespec { tv_sec: 0, tv_nsec: REASSURANCE.subsec_nanos().into() });
+        let newcomers = if self.is_full { PollFlags::empty() } else { PollFlags::IN };
+        let mut polled = vec![PollFd::new(&self.closing, PollFlags::IN), PollFd::new(&self.listener, newcomers)];
         polled.extend(self.members.iter().map(|(_, pidfd)| PollFd::new(pidfd, PollFlags::IN)));
         polled.extend(self.connections.iter().map(|one| PollFd::new(&*one.socket, PollFlags::IN)));
         match poll(&mut polled, timeout.as_ref()) {
             Ok(_) => polled[0].revents().is_empty(),
-            Err(error) => error == rustix::io::Errno::INTR,
+            Err(error) => error == Errno::INTR,
         }
     }
 
@@ -134,7 +152,15 @@ impl Desk {
     }
 
     fn accept(&mut self) {
-        while let Ok(socket) = rustix::net::accept_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+        let next = || rustix::net::accept_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK);
+        loop {
+            let socket = match next() {
+                Ok(socket) => socket,
+                Err(error) => {
+                    self.is_full = matches!(error, Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM);
+                    break;
+                }
+            };
             let Ok(peer) = getsockopt(&socket, PeerCredentials) else { continue };
             let user = rustix::process::geteuid();
             let is_ours = peer.uid() == user.as_raw() || peer.uid() == 0;
@@ -159,9 +185,9 @@ impl Desk {
         let mut bytes = [0; size_of::<Request>()];
         match rustix::net::recv(&connection.socket, &mut bytes[..], RecvFlags::DONTWAIT | RecvFlags::TRUNC) {
             Ok((length, _)) if length == bytes.len() => Request::from_bytes(&bytes),
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => None,
+            Err(Errno::AGAIN | Errno::INTR) => None,
             // Whoever closed it had not read an answer. Told of that once, one still gets what was said before.
-            Err(rustix::io::Errno::CONNRESET) => self.receive(id),
+            Err(Errno::CONNRESET) => self.receive(id),
             Ok(_) | Err(_) => {
                 self.forget(id);
                 None

@@ -81,10 +81,34 @@ fn a_holder_with_few_descriptors_lends_a_few_chunks_at_a_time() {
     let mut job = machine.job(VMM);
     let process = pid_of(&mut job);
     job.must("ctx 0");
+    has(&machine, &mut job, CONTEXT, "none yet");
     descriptors(job.pid(), Some(4));
     job.must("alloc 2GB");
     assert_eq!(machine.used_by(0, process), CONTEXT, "none of it is the job's own");
     has(&machine, &mut job, CONTEXT + 2 * GB, "lent");
+}
+
+/// Clock ticks of the processor that a process has taken.
+fn ticks(process: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("it runs");
+    let words = stat.rsplit(')').next().expect("its name").split_whitespace();
+    words.skip(11).take(2).map(|word| word.parse::<u64>().expect("ticks")).sum()
+}
+
+#[test]
+fn a_holder_without_descriptors_waits_for_some_in_peace() {
+    let machine = Machine::new();
+    let mut job = machine.job(VMM);
+    job.must("ctx 0");
+    has(&machine, &mut job, CONTEXT, "none yet");
+    descriptors(job.pid(), Some(0));
+    let before = ticks(job.pid());
+    // Nobody answers for two seconds; then the driver is asked.
+    job.must("alloc 1GB");
+    let taken = ticks(job.pid()) - before;
+    assert!(taken < 50, "{taken} ticks in the meantime");
+    descriptors(job.pid(), None);
+    has(&machine, &mut job, CONTEXT + GB, "its own");
 }
 
 #[test]
