@@ -82,11 +82,12 @@ impl Heap {
         })
     }
 
-    /// Where pieces are best mapped so that `size` bytes can be allocated, and how much of them must be there. The last hole is
-    /// as large as any, and what is spare before it is used, too.
+    /// Where pieces are best mapped so that `size` bytes can be allocated, and how much of them must be there: in the largest
+    /// hole, and what is spare before that is used, too.
     pub fn place_for(&self, size: u64) -> Option<(u64, u64)> {
         let ranges = self.ranges.items();
-        let hole = ranges.iter().rposition(|range| range.state == State::Hole)?;
+        let holes = ranges.iter().enumerate().filter(|(_, range)| range.state == State::Hole);
+        let (hole, _) = holes.max_by_key(|(_, range)| range.size)?;
         let before = hole.checked_sub(1).and_then(|before| ranges.get(before));
         let spare = before.filter(|range| range.state == State::Spare).map_or(0, |range| range.size);
         Some((ranges.get(hole)?.address, size.saturating_sub(spare)))

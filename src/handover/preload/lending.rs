@@ -13,8 +13,8 @@ use crate::protocol::{LENDS_FIRST, LENDS_NEVER, Uuid};
 use crate::state::{DEVICES, State, state};
 use crate::system;
 
-/// Addresses cost nothing, but there are not always as many: 16 TB, or else the half, and so on.
-const MOST_ADDRESSES: u64 = 16 << 40;
+/// Addresses of each GPU cost nothing, but a process has 128 TB in all, and others want some: 2 TB, or else the half, and so on.
+const MOST_ADDRESSES: u64 = 2 << 40;
 const LEAST_ADDRESSES: u64 = 64 << 30;
 
 /// How long memory is borrowed first, in microseconds, after others were faster to take what was freed for this process.

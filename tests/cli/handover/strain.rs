@@ -207,3 +207,24 @@ fn what_is_recorded_meanwhile_is_not_disturbed() {
     }
     assert_eq!(machine.used(0), before, "all of it was borrowed");
 }
+
+#[test]
+fn on_each_gpu_memory_is_borrowed_of_its_own() {
+    let machine = Machine::with(|builder| builder.gpus(4));
+    let mut job = probe(&machine, "--gpu all --reserve 4GB --handover vmm", "");
+    let process = pid_of(&mut job);
+    for gpu in 0..4 {
+        for step in [format!("ctx {gpu}"), format!("alloc {gpu} 300"), format!("fill {gpu} {gpu}")] {
+            job.must(&step);
+        }
+        assert_eq!(machine.used_by(gpu, process), CONTEXT, "GPU {gpu}: none of it is the job's own");
+    }
+    // From another device's context.
+    for gpu in 0..4 {
+        assert_eq!(job.must(&format!("range {gpu}")), "0 300");
+        job.must(&format!("free {gpu}"));
+    }
+    for gpu in 0..4 {
+        machine.wait_for("all but its context is the balloon's", |state| state.used_by(gpu, job.pid()) == 4 * GB);
+    }
+}

@@ -14,6 +14,8 @@ const SMALL_STEP: u64 = 512;
 /// Where no program's own memory is. Each GPU has 4 TiB of addresses from here on.
 pub(crate) const FIRST_ADDRESS: u64 = 1 << 44;
 pub(crate) const ADDRESSES_PER_GPU: u64 = 1 << 42;
+/// As many addresses as this many GPUs have can be reserved without memory, behind those of all GPUs. Programs lie behind them.
+pub(crate) const RESERVED: usize = 3;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {

@@ -7,10 +7,10 @@ use std::sync::OnceLock;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::arena::{ADDRESSES_PER_GPU, FIRST_ADDRESS};
+use crate::arena::{ADDRESSES_PER_GPU, FIRST_ADDRESS, RESERVED};
 
-/// One range for each GPU and one for reserved addresses, as [`crate::arena`] gives them out.
-const RANGES: usize = gpu_sim_state::MAX_GPUS + 1;
+/// One range for each GPU and some for reserved addresses, as [`crate::arena`] gives them out.
+const RANGES: usize = gpu_sim_state::MAX_GPUS + RESERVED;
 
 const PAGE: u64 = 4096;
 

@@ -5,7 +5,7 @@ use std::ffi::c_uint;
 use gpu_sim_state::MAX_GPUS;
 
 use crate::abi::{Out, Result, api};
-use crate::arena::{Allocation, Arena, Kind, Room};
+use crate::arena::{Allocation, Arena, Kind, RESERVED, Room};
 use crate::context::Context;
 use crate::driver::{Device, Driver, lock};
 use crate::errors::CudaError;
@@ -45,7 +45,7 @@ pub(crate) fn free(driver: &Driver, address: u64) -> Result {
 
 /// Whether this is an address that the driver gives out, so never host memory.
 pub(crate) fn is_device(address: u64) -> bool {
-    Arena::gpu_of(address).is_some_and(|gpu| gpu <= MAX_GPUS)
+    Arena::gpu_of(address).is_some_and(|gpu| gpu < MAX_GPUS + RESERVED)
 }
 
 /// Whether all of these bytes are allocated, or mapped and accessible.

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use gpu_sim_state::{GRANULARITY, MAX_GPUS, Share};
 
 use crate::abi::{In, Out, Result, api};
-use crate::arena::{ADDRESSES_PER_GPU, Addresses, FIRST_ADDRESS};
+use crate::arena::{ADDRESSES_PER_GPU, Addresses, FIRST_ADDRESS, RESERVED};
 use crate::backing;
 use crate::descriptor;
 use crate::driver::{Driver, lock};
@@ -15,6 +15,9 @@ use crate::errors::CudaError;
 
 /// `CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR`.
 const DESCRIPTOR: c_uint = 1;
+/// Where the addresses that can be reserved begin and end.
+const BEGIN: u64 = FIRST_ADDRESS + MAX_GPUS as u64 * ADDRESSES_PER_GPU;
+const END: u64 = BEGIN + RESERVED as u64 * ADDRESSES_PER_GPU;
 /// `CU_MEM_ACCESS_FLAGS_PROT_READWRITE`.
 const READ_WRITE: c_uint = 3;
 /// `CU_MEM_LOCATION_TYPE_DEVICE`.
@@ -93,7 +96,7 @@ impl Mapping {
 impl Default for Vmm {
     fn default() -> Self {
         Self {
-            addresses: Addresses::from(FIRST_ADDRESS + MAX_GPUS as u64 * ADDRESSES_PER_GPU),
+            addresses: Addresses::from(BEGIN),
             next_handle: 0x7000_0000_0000_0001,
             handles: HashMap::new(),
             reservations: BTreeMap::new(),
@@ -204,6 +207,10 @@ api! {
         }
         let mut vmm = lock(&driver.vmm);
         let address = vmm.addresses.take_aligned(size, (alignment as u64).max(GRANULARITY));
+        if address.saturating_add(size) > END {
+            vmm.addresses = Addresses::from(address);
+            return Err(CudaError::OUT_OF_MEMORY);
+        }
         vmm.reservations.insert(address, size);
         out.put(address)
     }
