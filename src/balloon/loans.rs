@@ -30,11 +30,13 @@ pub(super) struct Loans<C> {
     chunks: BTreeMap<(Loan, usize), C>,
     bytes: ByteSize,
     most: ByteSize,
+    /// By borrower, none of whom has nothing.
+    borrowers: BTreeMap<u32, ByteSize>,
 }
 
 impl<C> Default for Loans<C> {
     fn default() -> Self {
-        Self { chunks: BTreeMap::new(), bytes: ByteSize::ZERO, most: ByteSize::ZERO }
+        Self { chunks: BTreeMap::new(), bytes: ByteSize::ZERO, most: ByteSize::ZERO, borrowers: BTreeMap::new() }
     }
 }
 
@@ -47,6 +49,11 @@ impl<S: Space> Balloon<S> {
     /// The most that was lent at one time.
     pub fn most_lent(&self) -> ByteSize {
         self.loans.most
+    }
+
+    /// What each process has borrowed.
+    pub fn borrowers(&self) -> impl Iterator<Item = (u32, ByteSize)> {
+        self.loans.borrowers.iter().map(|(pid, bytes)| (*pid, *bytes))
     }
 
     /// Lends what is wanted, or nothing where there is no such memory. Returns how much that is.
@@ -63,6 +70,10 @@ impl<S: Space> Balloon<S> {
                 self.loans.chunks.insert((loan, place), chunk);
                 lent = lent.saturating_add(size);
             }
+        }
+        if !lent.is_zero() {
+            let borrowed = self.loans.borrowers.entry(loan.pid).or_default();
+            *borrowed = borrowed.saturating_add(lent);
         }
         self.loans.bytes = self.loans.bytes.saturating_add(lent);
         self.loans.most = self.loans.most.max(self.loans.bytes);
@@ -88,8 +99,14 @@ impl<S: Space> Balloon<S> {
 
     fn take_home_all(&mut self, keys: Range<(Loan, usize)>) {
         let keys: Vec<(Loan, usize)> = self.loans.chunks.range(keys).map(|(key, _)| *key).collect();
-        for chunk in keys.iter().filter_map(|key| self.loans.chunks.remove(key)).collect::<Vec<_>>() {
-            self.loans.bytes = self.loans.bytes.saturating_sub(chunk.size());
+        for key in keys {
+            let Some(chunk) = self.loans.chunks.remove(&key) else { continue };
+            let (pid, size) = (key.0.pid, chunk.size());
+            self.loans.bytes = self.loans.bytes.saturating_sub(size);
+            let borrowed = self.loans.borrowers.remove(&pid).unwrap_or_default().saturating_sub(size);
+            if !borrowed.is_zero() {
+                self.loans.borrowers.insert(pid, borrowed);
+            }
             self.keep(chunk);
         }
     }

@@ -132,9 +132,16 @@ pub struct BalloonGpu {
     /// Device memory of the holder's CUDA context: what it costs beyond the balloon.
     pub overhead_bytes: Option<u64>,
     pub handed_over_bytes: u64,
-    /// What of that is the balloon's own memory, in the job's hands.
+    /// Who has what of that as the balloon's own memory.
     #[serde(default)]
-    pub lent_bytes: u64,
+    pub borrowers: Vec<Borrower>,
+}
+
+/// A process of the job that has memory of the balloon.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Borrower {
+    pub pid: u32,
+    pub bytes: u64,
 }
 
 /// What `resize` did on one GPU.

@@ -132,7 +132,7 @@ impl Desk {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         loop {
             let accepted = rustix::net::accept_with(&self.listener, flags);
-            self.is_deaf = matches!(accepted, Err(Errno::MFILE | Errno::NFILE));
+            self.is_deaf = matches!(accepted, Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM));
             let Ok(socket) = accepted else { break };
             let Ok(peer) = getsockopt(&socket, PeerCredentials) else { continue };
             let user = rustix::process::geteuid();

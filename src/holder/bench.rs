@@ -104,7 +104,7 @@ pub(super) struct Bench<'a, S: Space> {
     index: usize,
     pub(super) uuid: GpuUuid,
     reports: &'a Reports,
-    gauge: &'a Gauge,
+    pub(super) gauge: &'a Gauge,
     pub(super) balloon: Balloon<S>,
     pub(super) reservation: ByteSize,
     pub(super) following: Following,

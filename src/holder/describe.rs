@@ -1,6 +1,6 @@
 //! The balloon as its holder describes it to others.
 
-use crate::control::wire::{Balloon, BalloonGpu, rfc3339};
+use crate::control::wire::{Balloon, BalloonGpu, Borrower, rfc3339};
 use crate::holder::Holder;
 use crate::holder::in_line::fixed;
 use crate::holder::seat::Seat;
@@ -37,7 +37,7 @@ impl Holder {
             chunk_bytes: chunk_size.bytes(),
             overhead_bytes: None,
             handed_over_bytes: figures.job.min(target).bytes(),
-            lent_bytes: figures.lent.bytes(),
+            borrowers: seat.borrowers().into_iter().map(|(pid, size)| Borrower { pid, bytes: size.bytes() }).collect(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A worker's figures, for whoever describes the balloon while the worker is busy.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use crate::units::ByteSize;
 
@@ -31,6 +32,7 @@ pub struct Gauge {
     lent: AtomicU64,
     most_lent: AtomicU64,
     is_full: AtomicBool,
+    borrowers: Mutex<Vec<(u32, ByteSize)>>,
 }
 
 impl Gauge {
@@ -41,6 +43,15 @@ impl Gauge {
 
     pub fn show_full(&self, is_full: bool) {
         self.is_full.store(is_full, Ordering::Relaxed);
+    }
+
+    /// What each process of the job has borrowed.
+    pub fn borrowers(&self) -> Vec<(u32, ByteSize)> {
+        self.borrowers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn show_borrowers(&self, borrowers: impl Iterator<Item = (u32, ByteSize)>) {
+        *self.borrowers.lock().unwrap_or_else(PoisonError::into_inner) = borrowers.collect();
     }
 
     pub fn show(&self, figures: Figures) {

@@ -12,6 +12,7 @@ impl<S: Space> Bench<'_, S> {
         tracing::debug!(pid = loan.pid, ?wanted, %lent, "lent");
         // The share shrinks with the balloon: nothing is to be done.
         self.balloon.set_target(self.share());
+        self.gauge.show_borrowers(self.balloon.borrowers());
         self.show();
         reply(Some(lent));
     }
@@ -46,6 +47,7 @@ impl<S: Space> Bench<'_, S> {
 
     /// Chunks have come home. What the balloon is then too large by goes.
     pub(super) fn loans_changed(&mut self) {
+        self.gauge.show_borrowers(self.balloon.borrowers());
         self.follow_job(self.following.job);
     }
 }

@@ -34,6 +34,11 @@ impl Seat {
         self.worker.as_ref().map(|worker| worker.gauge.read()).unwrap_or_default()
     }
 
+    /// What each process of the job has borrowed.
+    pub fn borrowers(&self) -> Vec<(u32, ByteSize)> {
+        self.worker.as_ref().map(|worker| worker.gauge.borrowers()).unwrap_or_default()
+    }
+
     pub fn held(&self) -> ByteSize {
         self.figures().allocated
     }

@@ -104,8 +104,8 @@ pub struct Part {
     pub chunk_size: Option<ByteSize>,
     pub overhead: Option<ByteSize>,
     pub handed_over: Option<ByteSize>,
-    /// What of that the job has borrowed from the balloon: used, but NVML counts it for nobody.
-    pub lent: ByteSize,
+    /// Which processes have borrowed how much of that from the balloon.
+    pub borrowers: Vec<(u32, ByteSize)>,
     /// Of the GPU.
     pub free: Option<ByteSize>,
     /// Of the GPU.

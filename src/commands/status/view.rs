@@ -118,7 +118,9 @@ impl<'a> View<'a> {
     fn part(&self, part: &wire::BalloonGpu, pid: u32) -> Part {
         let allocated = ByteSize::new(part.allocated_bytes);
         // NVML counts what is lent for the holder.
-        let lent = ByteSize::new(part.lent_bytes);
+        let borrowers: Vec<_> =
+            part.borrowers.iter().map(|borrower| (borrower.pid, ByteSize::new(borrower.bytes))).collect();
+        let lent = sum(borrowers.iter().map(|(_, borrowed)| *borrowed));
         let used = self.machine.used_by(pid, part.uuid).map(|used| used.saturating_sub(lent));
         Part {
             is_inflated: Some(part.is_inflated),
@@ -128,7 +130,7 @@ impl<'a> View<'a> {
             chunk_size: Some(ByteSize::new(part.chunk_bytes)),
             overhead: used.map(|used| used.saturating_sub(allocated)),
             handed_over: Some(ByteSize::new(part.handed_over_bytes)),
-            lent,
+            borrowers,
             ..self.bare_part(part.uuid)
         }
     }
@@ -151,7 +153,7 @@ impl<'a> View<'a> {
             chunk_size: None,
             overhead: None,
             handed_over: None,
-            lent: ByteSize::ZERO,
+            borrowers: Vec::new(),
             free: memory.map(|memory| memory.free),
             total: memory.map(|memory| memory.total),
         }
@@ -160,6 +162,12 @@ impl<'a> View<'a> {
     fn gpu(&self, gpu: &Reading, balloons: &[Balloon]) -> Gpu {
         let is_holder = |pid| balloons.iter().any(|balloon| balloon.pid == Some(pid));
         let rest = gpu.processes.iter().filter(|process| !is_holder(process.pid));
+        let uuid = gpu.known.id();
+        let parts = || balloons.iter().flat_map(|balloon| &balloon.parts).filter(|part| part.uuid == uuid);
+        let borrowed = |by: u32| {
+            let borrowers = parts().flat_map(|part| &part.borrowers);
+            sum(borrowers.filter(move |(pid, _)| *pid == by).map(|(_, borrowed)| *borrowed))
+        };
         let processes: Vec<report::Process> = rest
             .map(|process| {
                 let known = self.processes.get(&process.pid);
@@ -167,12 +175,11 @@ impl<'a> View<'a> {
                     pid: process.pid,
                     user: known.and_then(|known| known.user.clone()),
                     command: known.and_then(|known| known.command.clone()),
-                    used: process.used_bytes.map(ByteSize::new),
+                    used: process.used_bytes.map(|used| ByteSize::new(used).saturating_add(borrowed(process.pid))),
                     is_own: known.is_some_and(|known| known.is_own),
                 }
             })
             .collect();
-        let uuid = gpu.known.id();
         Gpu {
             ordinal: self.machine.ordinal(gpu.known.uuid),
             index: gpu.index,
@@ -184,6 +191,10 @@ impl<'a> View<'a> {
                     let balloons = balloons.iter().filter(move |balloon| balloon.is_own == own);
                     balloons.flat_map(|balloon| &balloon.parts).filter(|part| part.uuid == uuid)
                 };
+                // Of another namespace, say.
+                let is_listed = |pid: u32| processes.iter().any(|process| process.pid == pid);
+                let unlisted = parts(true).flat_map(|part| &part.borrowers).filter(|(pid, _)| !is_listed(*pid));
+                let unlisted = unlisted.map(|(_, borrowed)| *borrowed);
                 GpuMemory {
                     total: memory.total,
                     used: memory.used,
@@ -191,7 +202,7 @@ impl<'a> View<'a> {
                     own_balloons: sum(parts(true).filter_map(|part| part.allocated)),
                     overhead: sum(parts(true).filter_map(|part| part.overhead)),
                     foreign_balloons: sum(parts(false).filter_map(|part| part.allocated)),
-                    own_processes: sum(own.chain(parts(true).map(|part| part.lent))),
+                    own_processes: sum(own.chain(unlisted)),
                 }
             }),
             utilization_percent: gpu.utilization_percent,

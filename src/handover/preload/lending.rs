@@ -225,11 +225,25 @@ fn allow_access(state: &State, address: u64, size: u64, device: i32) -> bool {
     is_allowed
 }
 
-/// Pieces that nothing is allocated of are the balloon's again.
+/// Pieces that nothing is allocated of are the balloon's again. Those that lay side by side are given back together: each word
+/// to the holder costs a connection.
 fn give_back_idle(heap: &mut Heap, gpu: Uuid) {
+    let mut run: Option<(Piece, u64)> = None;
     while let Some(piece) = heap.take_idle() {
         driver::beside_recordings(|| driver::unmap(piece.address, piece.size));
-        holder::give_back(gpu, piece.loan, piece.place, 1);
+        match &mut run {
+            Some((first, count)) if first.loan == piece.loan && u64::from(first.place) + *count == piece.place.into() => {
+                *count += 1;
+            }
+            _ => {
+                if let Some((first, count)) = run.replace((piece, 1)) {
+                    holder::give_back(gpu, first.loan, first.place, count);
+                }
+            }
+        }
+    }
+    if let Some((first, count)) = run {
+        holder::give_back(gpu, first.loan, first.place, count);
     }
 }
 

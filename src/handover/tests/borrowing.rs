@@ -97,6 +97,21 @@ fn what_is_spare_is_used_before_more_is_mapped() {
     check(&heap, &BTreeMap::new());
 }
 
+#[test]
+fn addresses_that_were_used_are_used_again() {
+    let mut heap = heap();
+    // A new one before the old one goes, again and again: they move through all addresses.
+    let mut before = None;
+    for number in 0..10_000 {
+        grow(&mut heap, 3 << 30, 1 << 30, number);
+        let next = heap.allocate(3 << 30, OF).unwrap();
+        if let Some(before) = before.replace(next) {
+            heap.free(before);
+        }
+        while heap.take_idle().is_some() {}
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 

@@ -58,7 +58,7 @@ pub fn part(ordinal: u32) -> Part {
         chunk_size: Some(ByteSize::new(100 << 20)),
         overhead: Some(ByteSize::new(GB / 2)),
         handed_over: Some(ByteSize::ZERO),
-        lent: ByteSize::ZERO,
+        borrowers: Vec::new(),
         free: Some(gb(68)),
         total: Some(gb(140)),
     }

@@ -254,6 +254,13 @@ fn what_is_lent_is_shown_as_the_jobs() {
     let shown = machine.run("status").exits(0).stdout;
     assert!(shown.contains("your balloons 2.5 GB") && shown.contains("your processes 1.5 GB"), "{shown}");
     assert!(shown.contains("500.0 MB overhead") && !shown.contains("others"), "{shown}");
+    let status = machine.status();
+    let (gpu, part) = (&status["gpus"][0], &status["balloons"][0]["gpus"][0]);
+    let bytes = |figure: &serde_json::Value| figure.as_u64().expect("bytes");
+    assert_eq!(gpu["processes"].as_array().map(Vec::len), Some(1));
+    let of_the_job = bytes(&gpu["processes"][0]["used_bytes"]);
+    assert_eq!(of_the_job, GB + CONTEXT, "borrowed or its own");
+    assert_eq!(bytes(&gpu["used_bytes"]), bytes(&gpu["balloon_bytes"]) + bytes(&part["overhead_bytes"]) + of_the_job);
 }
 
 #[test]

@@ -81,10 +81,34 @@ fn a_holder_with_few_descriptors_lends_a_few_chunks_at_a_time() {
     let mut job = machine.job(VMM);
     let process = pid_of(&mut job);
     job.must("ctx 0");
+    has(&machine, &mut job, CONTEXT, "none yet");
     descriptors(job.pid(), Some(4));
     job.must("alloc 2GB");
     assert_eq!(machine.used_by(0, process), CONTEXT, "none of it is the job's own");
     has(&machine, &mut job, CONTEXT + 2 * GB, "lent");
+}
+
+/// Clock ticks of the processor that a process has taken.
+fn ticks(process: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("it runs");
+    let words = stat.rsplit(')').next().expect("its name").split_whitespace();
+    words.skip(11).take(2).map(|word| word.parse::<u64>().expect("ticks")).sum()
+}
+
+#[test]
+fn a_holder_without_descriptors_waits_for_some_in_peace() {
+    let machine = Machine::new();
+    let mut job = machine.job(VMM);
+    job.must("ctx 0");
+    has(&machine, &mut job, CONTEXT, "none yet");
+    descriptors(job.pid(), Some(0));
+    let before = ticks(job.pid());
+    // Nobody answers for two seconds; then the driver is asked.
+    job.must("alloc 1GB");
+    let taken = ticks(job.pid()) - before;
+    assert!(taken < 50, "{taken} ticks in the meantime");
+    descriptors(job.pid(), None);
+    has(&machine, &mut job, CONTEXT + GB, "its own");
 }
 
 #[test]
@@ -182,4 +206,25 @@ fn what_is_recorded_meanwhile_is_not_disturbed() {
         job.must(step);
     }
     assert_eq!(machine.used(0), before, "all of it was borrowed");
+}
+
+#[test]
+fn on_each_gpu_memory_is_borrowed_of_its_own() {
+    let machine = Machine::with(|builder| builder.gpus(4));
+    let mut job = probe(&machine, "--gpu all --reserve 4GB --handover vmm", "");
+    let process = pid_of(&mut job);
+    for gpu in 0..4 {
+        for step in [format!("ctx {gpu}"), format!("alloc {gpu} 300"), format!("fill {gpu} {gpu}")] {
+            job.must(&step);
+        }
+        assert_eq!(machine.used_by(gpu, process), CONTEXT, "GPU {gpu}: none of it is the job's own");
+    }
+    // From another device's context.
+    for gpu in 0..4 {
+        assert_eq!(job.must(&format!("range {gpu}")), "0 300");
+        job.must(&format!("free {gpu}"));
+    }
+    for gpu in 0..4 {
+        machine.wait_for("all but its context is the balloon's", |state| state.used_by(gpu, job.pid()) == 4 * GB);
+    }
 }
