@@ -160,6 +160,8 @@ impl Desk {
         match rustix::net::recv(&connection.socket, &mut bytes[..], RecvFlags::DONTWAIT | RecvFlags::TRUNC) {
             Ok((length, _)) if length == bytes.len() => Request::from_bytes(&bytes),
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => None,
+            // Whoever closed it had not read an answer. Told of that once, one still gets what was said before.
+            Err(rustix::io::Errno::CONNRESET) => self.receive(id),
             Ok(_) | Err(_) => {
                 self.forget(id);
                 None

@@ -2,6 +2,7 @@
 //! ledger.
 
 mod borrowing;
+mod desk;
 #[path = "preload/heap.rs"]
 mod heap;
 mod ledger;

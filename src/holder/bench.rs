@@ -102,13 +102,15 @@ struct Growth {
 
 pub(super) struct Bench<'a, S: Space> {
     index: usize,
-    uuid: GpuUuid,
+    pub(super) uuid: GpuUuid,
     reports: &'a Reports,
     gauge: &'a Gauge,
     pub(super) balloon: Balloon<S>,
     pub(super) reservation: ByteSize,
     pub(super) following: Following,
     pub(super) task: Task,
+    /// Whether the driver has refused to let a chunk be lent.
+    pub(super) has_refused: bool,
     growth: Growth,
 }
 
@@ -123,6 +125,7 @@ impl<'a, S: Space> Bench<'a, S> {
             reservation: ByteSize::ZERO,
             following: Following::default(),
             task: Task::Idle,
+            has_refused: false,
             growth: Growth::default(),
         }
     }

@@ -6,6 +6,7 @@ mod full;
 mod lending;
 mod others;
 mod processes;
+mod strain;
 mod summary;
 mod turns;
 mod views;

@@ -163,6 +163,30 @@ impl Stream {
         };
         told && capturing != 0
     }
+
+    /// Waits until all that was asked of it is done; a failure may be that of the work.
+    pub fn synchronize(self) -> Status {
+        match self {
+            Self::Legacy(stream) => call!(CUDA, c"cuStreamSynchronize"(stream => usize)),
+            Self::PerThread(stream) => call!(CUDA, c"cuStreamSynchronize_ptsz"(stream => usize)),
+        }
+    }
+}
+
+/// Calls what has nothing to do with streams that are being recorded for a graph, but which the driver might otherwise take for
+/// unsafe beside them.
+pub fn beside_recordings<T>(call: impl FnOnce() -> T) -> T {
+    const RELAXED: i32 = 2;
+    let exchange = |mode: &mut i32| {
+        succeeds!(CUDA, c"cuThreadExchangeStreamCaptureMode"(core::ptr::from_mut(mode) => *mut i32))
+    };
+    let mut mode = RELAXED;
+    let is_relaxed = exchange(&mut mode);
+    let result = call();
+    if is_relaxed {
+        exchange(&mut mode);
+    }
+    result
 }
 
 /// Waits until a context's work is done; a failure may be that of the work.

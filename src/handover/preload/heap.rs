@@ -20,8 +20,15 @@ pub enum State {
     Hole,
     /// Mapped, and not allocated.
     Spare,
-    /// Allocated in this context.
-    Used(u64),
+    Used(Use),
+}
+
+/// What is allocated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Use {
+    pub context: u64,
+    /// Bytes that were asked for, of what may be a little more.
+    pub asked: u64,
 }
 
 /// What is mapped as one.
@@ -65,12 +72,12 @@ impl Heap {
     }
 
     /// Allocates `size` bytes of what is mapped, where they fit best.
-    pub fn allocate(&mut self, size: u64, context: u64) -> Option<u64> {
+    pub fn allocate(&mut self, size: u64, of: Use) -> Option<u64> {
         let fits = |(_, range): &(usize, &Range)| range.state == State::Spare && range.size >= size;
         let (at, range) = self.ranges.items().iter().enumerate().filter(fits).min_by_key(|(_, range)| range.size)?;
         let address = range.address;
         self.ranges.reserve(MOST_NEW_RANGES).then(|| {
-            self.set(at, address, size, State::Used(context));
+            self.set(at, address, size, State::Used(of));
             address
         })
     }
@@ -120,7 +127,8 @@ impl Heap {
 
     /// Something that was allocated in a context.
     pub fn used_in(&self, context: u64) -> Option<Range> {
-        self.ranges.items().iter().find(|range| range.state == State::Used(context)).copied()
+        let is_there = |range: &&Range| matches!(range.state, State::Used(of) if of.context == context);
+        self.ranges.items().iter().find(is_there).copied()
     }
 
     /// What was allocated at this address is spare. Says whether there was something, and memory to note that.

@@ -8,6 +8,7 @@ use crate::protocol::{
     Answer, BEGINS, Config, HELLO, LEND, LEND_ONE, LOOK, MAGIC, MAX_GPUS, MAX_SLOTS, NEED, PATH, PATIENCE_SECONDS, PATIENT, Page,
     Pieces, REACH, READY, RETURN, Request, Slot, Uuid, VIEW, VIEW_RAW, Welcome,
 };
+use crate::state::state;
 use crate::system::{self, Descriptors, Futex, Socket};
 
 /// Written into the image by the holder. `static mut` keeps it in the image's writable part and its value unknown to the
@@ -37,9 +38,25 @@ pub struct Membership {
     uuids: [Uuid; MAX_GPUS],
 }
 
+/// A connection to the holder, which first hears what could not be said before.
+fn connect() -> Option<Socket> {
+    let socket = Socket::connect(&config().socket, PATIENCE_SECONDS)?;
+    if let Some(state) = state() {
+        let mut unsaid = state.unsaid.lock();
+        while let Some(last) = unsaid.items().len().checked_sub(1) {
+            if !socket.send(&unsaid.items()[last]) {
+                break;
+            }
+            unsaid.remove(last);
+        }
+    }
+    Some(socket)
+}
+
 /// Says hello; `None` if nobody answers or no slot is left.
 pub fn join() -> Option<Membership> {
     let socket = Socket::connect(&config().socket, PATIENCE_SECONDS)?;
+    // Not by way of `connect`: whoever says hello owes nothing.
     if !socket.send(&Request::new(HELLO, [0; 16])) {
         return None;
     }
@@ -96,7 +113,7 @@ impl Membership {
 /// Waits until the holder has looked at what this process has by NVML, if it wants to: the process may be gone in a moment.
 pub fn be_measured() {
     if config().measures != 0
-        && let Some(socket) = Socket::connect(&config().socket, PATIENCE_SECONDS)
+        && let Some(socket) = connect()
     {
         ask(&socket, &Request::new(LOOK, [0; 16]));
     }
@@ -104,7 +121,7 @@ pub fn be_measured() {
 
 /// What the holder knows of a GPU's memory, read in one go.
 pub fn memory(gpu: Uuid) -> Option<Answer> {
-    let socket = Socket::connect(&config().socket, PATIENCE_SECONDS)?;
+    let socket = connect()?;
     ask(&socket, &Request::new(VIEW, gpu)).filter(|answer| answer.yes != 0)
 }
 
@@ -134,10 +151,15 @@ impl Loan {
     }
 
     fn ask_for(kind: u32, gpu: Uuid, number: u64, size: u64) -> Option<Self> {
-        let socket = Socket::connect(&config().socket, PATIENCE_SECONDS)?;
-        let request = Request { size, loan: number, ..Request::new(kind, gpu) };
-        let answer = ask(&socket, &request).filter(|answer| answer.yes != 0)?;
-        Some(Self { socket, gpu, number, size: answer.balloon })
+        let loan = Self { socket: connect()?, gpu, number, size: 0 };
+        match ask(&loan.socket, &Request { size, loan: number, ..Request::new(kind, gpu) }) {
+            Some(answer) => (answer.yes != 0).then_some(Self { size: answer.balloon, ..loan }),
+            None => {
+                // The holder may have been stopped, and lend it when nobody waits for that any more.
+                loan.give_back_from(0);
+                None
+            }
+        }
     }
 
     /// Asks for some of its pieces, from this place on.
@@ -145,23 +167,33 @@ impl Loan {
         self.socket.send(&Request { loan: self.number, place, ..Request::new(REACH, self.gpu) }).then_some(())
     }
 
-    /// The pieces asked for: their common size, and a descriptor for each.
+    /// Some of the pieces asked for, as many as this process may open: their common size, and a descriptor for each.
     pub fn pieces(&self) -> Option<(u64, Descriptors)> {
         let mut pieces = Pieces::default();
         let descriptors = self.socket.receive(&mut pieces)?;
-        (pieces.count > 0 && descriptors.count() == pieces.count as usize).then_some((pieces.size, descriptors))
+        (pieces.count > 0 && descriptors.count() > 0).then_some((pieces.size, descriptors))
     }
 
-    /// Gives back the pieces from this place on, none of which is mapped.
+    /// Gives back the pieces from this place on, none of which is mapped. On its own connection, so that the holder hears it
+    /// after what was asked there.
     pub fn give_back_from(self, place: u32) {
-        give_back(self.gpu, self.number, place, u64::MAX);
+        self.socket.send(&returned(self.gpu, self.number, place, u64::MAX));
     }
 }
 
-/// Says that `count` pieces of a loan are mapped no longer. Nobody waits for that: who borrows next is heard after this.
+fn returned(gpu: Uuid, loan: u64, place: u32, count: u64) -> Request {
+    Request { size: count, loan, place, ..Request::new(RETURN, gpu) }
+}
+
+/// Says that `count` pieces of a loan are mapped no longer. Nobody waits for that: who borrows next is heard after this. If it
+/// cannot be said now, because this process may open no more descriptors, say, it comes before whatever is said next.
 pub fn give_back(gpu: Uuid, loan: u64, place: u32, count: u64) {
-    if let Some(socket) = Socket::connect(&config().socket, PATIENCE_SECONDS) {
-        socket.send(&Request { size: count, loan, place, ..Request::new(RETURN, gpu) });
+    let request = returned(gpu, loan, place, count);
+    let is_said = connect().is_some_and(|socket| socket.send(&request));
+    if !is_said && let Some(state) = state() {
+        let mut unsaid = state.unsaid.lock();
+        let last = unsaid.items().len();
+        unsaid.insert(last, request);
     }
 }
 
@@ -215,7 +247,7 @@ impl Turn {
         eager: impl Fn() -> bool,
         mut call: impl FnMut() -> Status,
     ) -> Status {
-        self.0 = Socket::connect(&config().socket, PATIENCE_SECONDS);
+        self.0 = connect();
         let Some(socket) = &self.0 else { return OUT_OF_MEMORY };
         let (size, is_guess, growth, most) = match need {
             Need::Bytes(size) => (size, 0, 0, LOST_RACES),

@@ -6,8 +6,8 @@
 
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-use crate::driver::{self, SUCCESS, Status};
-use crate::heap::{Heap, Piece, State as Of};
+use crate::driver::{self, SUCCESS, Status, Stream};
+use crate::heap::{Heap, Piece, State as Of, Use};
 use crate::holder::{self, Loan};
 use crate::protocol::{LENDS_FIRST, LENDS_NEVER, Uuid};
 use crate::state::{DEVICES, State, state};
@@ -45,16 +45,17 @@ pub fn lost_a_race() {
     }
 }
 
-/// Memory of `size` bytes, as from `cuMemAlloc`. `None`: it cannot be borrowed.
-pub fn allocate(size: u64) -> Option<u64> {
+/// Memory of `asked` bytes, for which `size` are taken, as from `cuMemAlloc`. `None`: it cannot be borrowed.
+pub fn allocate(asked: u64, size: u64) -> Option<u64> {
     let state = state().filter(|_| is_possible())?;
     let current = state.current.get(state, true)?;
     let gpu = state.uuid(current.gpu)?;
     let mut heaps = state.heaps.lock();
     let heap = heaps.get_mut(usize::from(current.gpu))?;
-    let address = heap.allocate(size, current.context).or_else(|| {
-        grow(state, heap, gpu, size)?;
-        heap.allocate(size, current.context)
+    let of = Use { context: current.context, asked };
+    let address = heap.allocate(size, of).or_else(|| {
+        driver::beside_recordings(|| grow(state, heap, gpu, size))?;
+        heap.allocate(size, of)
     });
     give_back_idle(heap, gpu);
     if address.is_some() {
@@ -89,12 +90,22 @@ pub fn is_borrowed(address: u64) -> bool {
 
 /// Frees what was borrowed, as `cuMemFree` does: when the GPU is done with it. `None`: it is not borrowed.
 pub fn free(address: u64) -> Option<Status> {
+    free_after(address, driver::synchronize)
+}
+
+/// Frees what was borrowed, as `cuMemFreeAsync` does: when the stream is done with what was asked of it, whatever others do.
+pub fn free_in_order(address: u64, stream: Stream) -> Option<Status> {
+    free_after(address, |_| driver::beside_recordings(|| stream.synchronize()))
+}
+
+/// `wait` waits for the GPU, given the context of the allocation.
+fn free_after(address: u64, wait: impl FnOnce(u64) -> Status) -> Option<Status> {
     let state = state().filter(|state| state.has_borrowed.load(Acquire))?;
     let context = with_heap_of(state, |heap, _| match heap.used(address)?.state {
-        Of::Used(context) => Some(context),
+        Of::Used(of) => Some(of.context),
         Of::Hole | Of::Spare => None,
     })?;
-    let status = driver::synchronize(context);
+    let status = wait(context);
     if status != SUCCESS {
         return Some(status);
     }
@@ -119,10 +130,16 @@ pub fn context_gone(state: &State, context: u64) {
     while with_heap_of(state, &mut end).is_some() {}
 }
 
-/// The allocation around an address: where it begins, and its size.
-pub fn around(address: u64) -> Option<(u64, u64)> {
+/// The allocation around an address: where it begins, and what it is.
+pub fn around(address: u64) -> Option<(u64, Use)> {
     let state = state().filter(|state| state.has_borrowed.load(Acquire))?;
-    with_heap_of(state, |heap, _| heap.around(address).map(|range| (range.address, range.size)))
+    with_heap_of(state, |heap, _| {
+        let range = heap.around(address)?;
+        match range.state {
+            Of::Used(of) => Some((range.address, of)),
+            Of::Hole | Of::Spare => None,
+        }
+    })
 }
 
 /// Kernels on `accessor` may from now on touch what `owner` has: unlike memory from the driver, this must be told of it.
@@ -211,7 +228,7 @@ fn allow_access(state: &State, address: u64, size: u64, device: i32) -> bool {
 /// Pieces that nothing is allocated of are the balloon's again.
 fn give_back_idle(heap: &mut Heap, gpu: Uuid) {
     while let Some(piece) = heap.take_idle() {
-        driver::unmap(piece.address, piece.size);
+        driver::beside_recordings(|| driver::unmap(piece.address, piece.size));
         holder::give_back(gpu, piece.loan, piece.place, 1);
     }
 }

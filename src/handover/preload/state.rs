@@ -10,9 +10,10 @@ use crate::driver;
 use crate::heap::Heap;
 use crate::holder::{self, Membership};
 use crate::lending;
+use crate::list::List;
 use crate::lock::{Lock, Locked};
 use crate::pools::Pools;
-use crate::protocol::{MAX_GPUS, Uuid};
+use crate::protocol::{MAX_GPUS, Request, Uuid};
 use crate::system;
 use crate::table::{Entry, Kind, Table};
 
@@ -39,7 +40,9 @@ pub struct State {
     pub peers: [AtomicU64; DEVICES],
     /// By GPU of the reservation: what is borrowed of its balloon.
     pub heaps: Locked<[Heap; MAX_GPUS]>,
-    /// Whether anything ever was.
+    /// What the holder has yet to be told.
+    pub unsaid: Locked<List<Request>>,
+    /// Whether anything ever was borrowed.
     pub has_borrowed: AtomicBool,
     /// Until when it is better to borrow than to ask the driver, on the clock of [`system::now`]; 0 if it never was.
     pub wary_until: AtomicI64,

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::heap::{Heap, Piece, State};
+use super::heap::{Heap, Piece, State, Use};
 
 const BASE: u64 = 1 << 40;
 const CONTEXT: u64 = 7;
+const OF: Use = Use { context: CONTEXT, asked: 1 };
 
 fn heap() -> Heap {
     // SAFETY: all zero is a heap without addresses.
@@ -62,23 +63,22 @@ fn check(heap: &Heap, model: &BTreeMap<u64, u64>) {
     let mapped: u64 = heap.pieces().iter().map(|piece| piece.size).sum();
     let hole: u64 = heap.ranges().iter().filter(|range| range.state == State::Hole).map(|range| range.size).sum();
     assert_eq!(mapped + hole, 1 << 40);
-    let alike =
-        heap.ranges().windows(2).any(|pair| pair[0].state == pair[1].state && pair[0].state != State::Used(CONTEXT));
+    let alike = heap.ranges().windows(2).any(|pair| pair[0].state == pair[1].state && pair[0].state != State::Used(OF));
     assert!(!alike, "neighbours are joined: {:?}", heap.ranges());
 }
 
 #[test]
 fn what_is_spare_is_used_before_more_is_mapped() {
     let mut heap = heap();
-    assert_eq!(heap.allocate(10, CONTEXT), None);
+    assert_eq!(heap.allocate(10, OF), None);
     assert_eq!(grow(&mut heap, 30, 100, 1), 1);
-    let first = heap.allocate(30, CONTEXT).unwrap();
-    let second = heap.allocate(60, CONTEXT).unwrap();
+    let first = heap.allocate(30, OF).unwrap();
+    let second = heap.allocate(60, OF).unwrap();
     assert_eq!((first, second), (BASE, BASE + 30));
     // Ten bytes are spare at the end, and the next pieces follow them.
     assert_eq!(heap.place_for(150), Some((BASE + 100, 140)));
     assert_eq!(grow(&mut heap, 150, 100, 2), 2);
-    let third = heap.allocate(150, CONTEXT).unwrap();
+    let third = heap.allocate(150, OF).unwrap();
     assert_eq!(third, BASE + 90);
     assert_eq!(heap.around(third + 149).unwrap().address, third);
     assert_eq!(heap.around(third + 150), None);
@@ -112,9 +112,9 @@ proptest! {
                 heap.free(address);
                 heap.free(address);
             } else {
-                let address = heap.allocate(size, CONTEXT).unwrap_or_else(|| {
+                let address = heap.allocate(size, OF).unwrap_or_else(|| {
                     grow(&mut heap, size, unit * 50, number as u64 + 1);
-                    heap.allocate(size, CONTEXT).unwrap()
+                    heap.allocate(size, OF).unwrap()
                 });
                 prop_assert!(model.insert(address, size).is_none());
             }

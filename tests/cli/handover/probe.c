@@ -63,6 +63,8 @@ int main(int count, char **words) {
         else if (!strcmp(verb, "free")) answer(CALL(cuMemFree, things[a]), "");
         else if (!strcmp(verb, "async")) answer(CALL(cuMemAllocAsync, &things[a], size, NULL), "");
         else if (!strcmp(verb, "free_async")) answer(CALL(cuMemFreeAsync, things[a], NULL), "");
+        /* THING STREAM */
+        else if (!strcmp(verb, "free_in")) answer(CALL(cuMemFreeAsync, things[a], things[b]), "");
         else if (!strcmp(verb, "sync")) answer(CALL(cuStreamSynchronize, NULL), "");
         else if (!strcmp(verb, "keep_pool")) {
             uint64_t pool, all = ~(uint64_t)0;
@@ -87,6 +89,20 @@ int main(int count, char **words) {
             size_t length = 0;
             int status = CALL(cuMemGetAddressRange, &base, &length, things[a] + 5);
             snprintf(text, sizeof text, "%d %zu", (int)(things[a] - base), length >> 20);
+            answer(status, text);
+        }
+        /* What the driver knows of an address in the middle of a thing, by the number of the attribute: of an address, how far
+           into the range it is */
+        else if (!strcmp(verb, "attribute") || !strcmp(verb, "attributes")) {
+            uint64_t value = 0, at = things[a] + 5;
+            void *place = &value;
+            int which = (int)b;
+            int one = !strcmp(verb, "attribute");
+            int status = one ? CALL(cuPointerGetAttribute, &value, which, at) : CALL(cuPointerGetAttributes, 1, &which, &place, at);
+            if (which == 1) value = value == context;
+            if (which == 3) value = value == at;
+            if (which == 11) value = things[a] - value;
+            snprintf(text, sizeof text, "%lu", value);
             answer(status, text);
         }
         /* Whether device B can access a thing, and lets it */
@@ -152,6 +168,14 @@ int main(int count, char **words) {
             if (!status) status = CALL(cuStreamEndCapture, stream, &graph);
             if (!status) status = CALL(cuGraphInstantiateWithFlags, &executable, graph, (uint64_t)0);
             answer(status ? status : CALL(cuGraphLaunch, executable, stream), "");
+        }
+        /* Records stream THING, which takes no part in what the default stream does */
+        else if (!strcmp(verb, "capture")) {
+            int status = CALL(cuStreamCreate, &things[a], 1);
+            answer(status ? status : CALL(cuStreamBeginCapture, things[a], 0), "");
+        } else if (!strcmp(verb, "captured")) {
+            void *graph;
+            answer(CALL(cuStreamEndCapture, things[a], &graph), "");
         } else if (!strcmp(verb, "limit")) answer(CALL(cuCtxSetLimit, (unsigned)a, (size_t)b), "");
         else if (!strcmp(verb, "info")) {
             size_t free, total;

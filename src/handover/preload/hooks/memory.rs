@@ -12,7 +12,6 @@ pub const HOOKS: &[&Hook] = &[
     &ALLOC,
     &ALLOC_PITCH,
     &FREE,
-    &ADDRESS_RANGE,
     &PEER_ACCESS,
     &ARRAY_CREATE,
     &ARRAY_3D_CREATE,
@@ -36,7 +35,7 @@ fn footprint(size: u64) -> u64 {
 /// # Safety
 /// `place` is null or that of an address.
 pub unsafe fn borrowed(place: *mut u64, size: u64) -> bool {
-    let address = if size == 0 || place.is_null() { None } else { lending::allocate(footprint(size)) };
+    let address = if size == 0 || place.is_null() { None } else { lending::allocate(size, footprint(size)) };
     // SAFETY: promised by the caller, and not null.
     address.map(|address| unsafe { *place = address }).is_some()
 }
@@ -88,28 +87,6 @@ hook! {
     FREE = c"cuMemFree_v2", c"cuMemFree", (3020, NEWEST), false;
     fn cuMemFree_v2(address: u64) |real| {
         lending::free(address).unwrap_or_else(|| freeing(Kind::Memory, address, || real(address)))
-    }
-}
-
-hook! {
-    ADDRESS_RANGE = c"cuMemGetAddressRange_v2", c"cuMemGetAddressRange", (3020, NEWEST), false;
-    fn cuMemGetAddressRange_v2(base: *mut u64, size: *mut usize, address: u64) |real| {
-        let status = real(base, size, address);
-        // The driver tells of the piece alone.
-        if status == SUCCESS
-            && let Some((first, length)) = lending::around(address)
-        {
-            // SAFETY: null, or the caller's places, for which the caller vouches to the driver.
-            unsafe {
-                if let Some(base) = base.as_mut() {
-                    *base = first;
-                }
-                if let Some(size) = size.as_mut() {
-                    *size = length as usize;
-                }
-            }
-        }
-        status
     }
 }
 

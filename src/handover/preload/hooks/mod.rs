@@ -1,5 +1,6 @@
 //! What stands before the driver's functions, by subject.
 
+mod addresses;
 mod contexts;
 mod launches;
 mod memory;
@@ -26,9 +27,10 @@ const CODE: Need = Need::AtLeast(128 << 20);
 
 /// All hooks.
 pub fn all() -> impl Iterator<Item = &'static Hook> {
-    let groups: [&[&Hook]; 8] = [
+    let groups: [&[&Hook]; 9] = [
         resolve::HOOKS,
         memory::HOOKS,
+        addresses::HOOKS,
         physical::HOOKS,
         pooled::HOOKS,
         contexts::HOOKS,

@@ -59,9 +59,9 @@ fn count(pool: Option<u64>) -> bool {
     known.or_else(of_device).is_none_or(|(pool, gpu)| state.pools.refresh(state, pool, gpu))
 }
 
-/// What is borrowed is free when all that the GPU has to do is done, the stream's work, too.
 fn free(address: u64, stream: Stream, call: impl FnOnce() -> Status) -> Status {
-    let borrowed = if lending::is_borrowed(address) && !stream.is_capturing() { lending::free(address) } else { None };
+    let is_borrowed = lending::is_borrowed(address) && !stream.is_capturing();
+    let borrowed = if is_borrowed { lending::free_in_order(address, stream) } else { None };
     borrowed.unwrap_or_else(|| freeing(Kind::Memory, address, call))
 }
 

@@ -9,7 +9,7 @@ use crate::abi::{In, Out, Result, api};
 use crate::driver::{Device, Driver, STACK, lock};
 use crate::errors::CudaError;
 use crate::limits::Limits;
-use crate::pool;
+use crate::{pool, stream};
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
@@ -199,6 +199,7 @@ api! {
     }
 
     context Other: cuCtxSynchronize () |context| {
+        stream::may_wait(context.driver(), |_, of| of == context.handle)?;
         pool::settle(context.driver(), context.device());
         Ok(())
     }
@@ -206,6 +207,7 @@ api! {
     driver Other: cuCtxSynchronize_v2 (handle: *mut c_void) |driver| {
         let context = of_handle_or_current(driver, handle)?;
         context.check()?;
+        stream::may_wait(driver, |_, of| of == context.handle)?;
         pool::settle(driver, context.device());
         Ok(())
     }

@@ -68,6 +68,9 @@ api! {
         let driver = context.driver();
         let local = stream::captured(driver, stream)?.ok_or(CudaError::ILLEGAL_STATE)?;
         stream::capture(driver, stream, None)?;
+        if local == stream::INVALIDATED {
+            return Err(CudaError::STREAM_CAPTURE_INVALIDATED);
+        }
         add(driver, out, Thing::Graph { local })
     }
 

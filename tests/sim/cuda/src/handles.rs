@@ -64,6 +64,11 @@ impl Handles {
         things.remove(&handle.addr()).ok_or(CudaError::INVALID_HANDLE)
     }
 
+    /// Changes all things.
+    pub fn change_all(&self, mut change: impl FnMut(Handle, &mut Thing)) {
+        lock(&self.0).iter_mut().for_each(|(handle, thing)| change(std::ptr::without_provenance_mut(*handle), thing));
+    }
+
     /// Changes a thing where it is.
     pub fn change<T>(&self, handle: Handle, change: impl FnOnce(&mut Thing) -> Option<T>) -> Result<T> {
         lock(&self.0).get_mut(&handle.addr()).and_then(change).ok_or(CudaError::INVALID_HANDLE)

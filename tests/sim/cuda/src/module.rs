@@ -72,6 +72,7 @@ fn launch(context: &Context, function: Handle, config: Config) -> Result {
         return Err(CudaError::INVALID_VALUE);
     }
     match stream::captured(driver, config.stream)? {
+        Some(stream::INVALIDATED) => Err(CudaError::STREAM_CAPTURE_INVALIDATED),
         Some(before) => stream::capture(driver, config.stream, Some(before.max(local))),
         None => stacks::enlarge(context, local as usize),
     }

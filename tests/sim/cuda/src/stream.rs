@@ -55,6 +55,23 @@ pub(crate) fn capture(driver: &Driver, stream: Handle, local: Option<u64>) -> Re
     })
 }
 
+/// What an invalidated capture has captured.
+pub(crate) const INVALIDATED: u64 = u64::MAX;
+
+/// To wait for a stream that is being captured, alone or with its whole context, is an error and the end of its capture.
+pub(crate) fn may_wait(driver: &Driver, is_waited_for: impl Fn(Handle, usize) -> bool) -> Result {
+    let mut waits = Ok(());
+    driver.handles.change_all(|handle, thing| {
+        if let Thing::Stream { captured: captured @ Some(_), context, .. } = thing
+            && is_waited_for(handle, *context)
+        {
+            *captured = Some(INVALIDATED);
+            waits = Err(CudaError::STREAM_CAPTURE_UNSUPPORTED);
+        }
+    });
+    waits
+}
+
 fn recorded(driver: &Driver, event: Handle) -> Result<Option<Instant>> {
     match driver.handles.get(event)? {
         Thing::Event { recorded } => Ok(recorded),
@@ -91,6 +108,7 @@ api! {
 
     context Other: cuStreamSynchronize | cuStreamSynchronize_ptsz (stream: Handle) |context| {
         known(context.driver(), stream)?;
+        may_wait(context.driver(), |other, _| other == stream)?;
         pool::settle(context.driver(), context.device());
         Ok(())
     }
@@ -133,7 +151,11 @@ api! {
     context Other: cuStreamIsCapturing | cuStreamIsCapturing_ptsz | cuStreamGetCaptureInfo
     | cuStreamGetCaptureInfo_ptsz | cuStreamGetCaptureInfo_v2 | cuStreamGetCaptureInfo_v2_ptsz
     | cuStreamGetCaptureInfo_v3 | cuStreamGetCaptureInfo_v3_ptsz (stream: Handle, status: Out<c_int>) |context| {
-        status.put(captured(context.driver(), stream)?.is_some().into())
+        status.put(match captured(context.driver(), stream)? {
+            None => 0,
+            Some(INVALIDATED) => 2,
+            Some(_) => 1,
+        })
     }
 
     context Other: cuThreadExchangeStreamCaptureMode (mode: Out<c_int>) |_| {
