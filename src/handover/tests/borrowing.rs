@@ -37,7 +37,7 @@ fn what_is_freed_in_the_order_it_was_allocated_never_runs_out_of_addresses() {
     let mut oldest = None;
     for loan in 1..200 {
         grow(&mut heap, unit, unit, loan);
-        let address = heap.allocate(unit, CONTEXT).unwrap();
+        let address = heap.allocate(unit, OF).unwrap();
         if let Some(oldest) = oldest.replace(address) {
             assert!(heap.free(oldest));
             assert!(heap.take_idle().is_some());
