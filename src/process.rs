@@ -8,6 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::unistd::{Uid, User};
 
+use crate::untrusted::printable;
+
 /// How many characters of a command line go into a message.
 const LONGEST: usize = 80;
 
@@ -70,15 +72,6 @@ pub fn describe(pid: u32) -> String {
         (Some(one), None) | (None, Some(one)) => format!(" ({one})"),
         (None, None) => String::new(),
     }
-}
-
-/// The text without control characters, and without those that change the direction of the text around them.
-pub fn printable(text: &str) -> String {
-    let is_harmful = |c: &char| {
-        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    let spaced = text.trim().chars().map(|c| if c.is_whitespace() { ' ' } else { c });
-    spaced.filter(|c| !is_harmful(c)).collect()
 }
 
 fn command_line(words: &[u8]) -> String {

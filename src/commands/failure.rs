@@ -10,7 +10,7 @@ use crate::control::registry::{FindError, RegistryError};
 use crate::exit::Exit;
 use crate::gpu::{CallError, ComputeMode, Device, DriverError, SelectError, VISIBLE_DEVICES};
 use crate::holder::HolderError;
-use crate::process::printable;
+use crate::untrusted::printable;
 
 /// Why a command ends without having done its job.
 #[derive(Debug)]

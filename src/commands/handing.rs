@@ -18,12 +18,31 @@ use crate::gpu::Nvml;
 use crate::handover::{Handover, Keeper, Lends, Measure, NoLibrary, PRELOAD, Show, Usage};
 use crate::holder::Holder;
 use crate::job::{Kin, reach};
-use crate::process::printable;
 use crate::report::summary::{self, Gpu, Summary};
 use crate::units::ByteSize;
+use crate::untrusted::printable;
 
 /// How long a job that only NVML tells of must have been looked at for its peak to be known.
 const LONG: Duration = Duration::from_secs(1);
+
+/// What the modes are made of.
+impl HandoverMode {
+    fn brings_library(self) -> bool {
+        matches!(self, Self::Auto | Self::Preload | Self::Vmm)
+    }
+
+    fn asks_nvml(self) -> bool {
+        matches!(self, Self::Auto | Self::Nvml | Self::Vmm)
+    }
+
+    pub fn lends(self) -> Lends {
+        match self {
+            Self::Vmm => Lends::First,
+            Self::Auto | Self::Preload => Lends::AtNeed,
+            Self::Nvml | Self::Off => Lends::Never,
+        }
+    }
+}
 
 /// The handover of one `run`.
 pub struct Handing {
@@ -52,12 +71,8 @@ struct Reserved {
 impl Handing {
     /// The keeper of the library, if there is to be one. Comes before everything that starts threads.
     pub fn post_keeper(mode: HandoverMode) -> Option<Keeper> {
-        match mode {
-            HandoverMode::Auto | HandoverMode::Preload | HandoverMode::Vmm => {
-                Keeper::post(bury).inspect_err(|error| info!(%error, "nobody keeps the library")).ok()
-            }
-            HandoverMode::Nvml | HandoverMode::Off => None,
-        }
+        let posted = mode.brings_library().then(|| Keeper::post(bury)).transpose();
+        posted.inspect_err(|error| info!(%error, "nobody keeps the library")).ok().flatten()
     }
 
     /// Gets everything ready before CMD starts.
@@ -74,14 +89,11 @@ impl Handing {
         let failed = |error: io::Error| Failure::new(Exit::RunFailed, error).context("cannot hand memory over");
         let reserved = holder.lanes().iter().map(|lane| lane.reservation()).collect::<Vec<_>>();
         let gpus = holder.reserved_gpus().zip(reserved).map(|((ordinal, uuid), size)| Reserved { ordinal, uuid, size });
+        // Without the audit nobody would answer.
+        let measures = options.summary.is_some() && mode.brings_library() && mode.asks_nvml();
         let mut handing = Self {
             mode,
-            // Without the audit nobody would answer.
-            measure: if options.summary.is_some() && mode == HandoverMode::Auto {
-                Measure::AtOnce
-            } else {
-                Measure::Soon
-            },
+            measure: if measures { Measure::AtOnce } else { Measure::Soon },
             handover: None,
             gpus: gpus.collect(),
             has_contexts: holder.has_contexts(),
@@ -94,13 +106,13 @@ impl Handing {
             return Ok(handing);
         }
         let mut handover = Handover::prepare(holder.lanes()).map_err(failed)?;
-        let has_library = mode != HandoverMode::Nvml && handing.bring_library(&mut handover, options, holder)?;
+        let has_library = mode.brings_library() && handing.bring_library(&mut handover, options, holder)?;
         let reached = reach(program);
         if let (true, Err(why)) = (has_library, reached) {
             info!("the library does not get into the command: {why}");
         }
         handing.sees_all = has_library && reached.is_ok();
-        if mode != HandoverMode::Preload && (!has_library || reached.is_err()) {
+        if mode.asks_nvml() && (!has_library || reached.is_err()) {
             handing.expect_strangers(&handover, options.reservation.chunk_size)?;
         }
         handing.handover = Some(handover);
@@ -114,12 +126,7 @@ impl Handing {
             cli::View::Capped => Show::Capped,
             cli::View::Raw => Show::Raw,
         };
-        let lends = match self.mode {
-            HandoverMode::Vmm => Lends::First,
-            HandoverMode::Auto | HandoverMode::Preload => Lends::AtNeed,
-            HandoverMode::Nvml | HandoverMode::Off => Lends::Never,
-        };
-        match handover.bring_library(show, lends, self.measure, holder.job_socket(), self.keeper.as_ref()) {
+        match handover.bring_library(show, self.mode.lends(), self.measure, holder.job_socket(), self.keeper.as_ref()) {
             Ok(()) => Ok(true),
             Err(error) if self.mode == HandoverMode::Preload => {
                 Err(Failure::new(Exit::RunFailed, error).context("the library cannot go into the command"))
@@ -158,7 +165,7 @@ impl Handing {
     /// CMD runs.
     pub fn begin(&mut self, kin: Kin) {
         self.job = Some((kin.root, Instant::now()));
-        let Some(handover) = self.handover.as_mut().filter(|_| self.mode != HandoverMode::Preload) else { return };
+        let Some(handover) = self.handover.as_mut().filter(|_| self.mode.asks_nvml()) else { return };
         if let Err(error) = handover.audit(kin, self.has_contexts, self.measure) {
             info!(%error, "what contexts of the job take goes uncounted");
         }
@@ -200,7 +207,7 @@ impl Handing {
             None => io::stderr().write_all(text.as_bytes()),
         };
         if let (Err(error), Some(file)) = (written, file) {
-            say(false, format_args!("cannot write the summary to {}: {error}", printable(&file.to_string_lossy())));
+            say(format_args!("cannot write the summary to {}: {error}", printable(&file.to_string_lossy())));
             // It took the whole job to get it.
             let _ = io::stderr().write_all(text.as_bytes());
         }

@@ -30,7 +30,7 @@ impl cli::Hold {
         plan.log = child.as_ref().map(|child| child.log.display().to_string());
         let mut holder = match Holder::start(plan, signals) {
             Err(HolderError::Registry(RegistryError::Taken(name))) if options.if_absent => {
-                talk::say(quiet, format_args!("a balloon named `{name}` holds already"));
+                talk::say_unless(quiet, format_args!("a balloon named `{name}` holds already"));
                 return Ok(Exit::Done.into());
             }
             started => started?,
@@ -40,7 +40,7 @@ impl cli::Hold {
             Err(error) => return Err(blockers::named(error)),
         };
         for shortfall in &shortfalls {
-            talk::say(quiet, format_args!("holding less than asked: {shortfall}"));
+            talk::say_unless(quiet, format_args!("holding less than asked: {shortfall}"));
         }
         let ready = announcement.ready(&holder, &chosen(&gpus, &holder));
         if let Some(child) = &mut child {
@@ -57,7 +57,7 @@ fn end(released: &Released, cause: &Cause, quiet: bool) -> Result<ExitCode, Fail
     if let Some(received) = &released.cut_short {
         return Ok(ExitCode::from(u8::try_from(128 + received.signal).unwrap_or(255)));
     }
-    talk::say(quiet, format_args!("released {}: {}", released.freed, talk::because(cause)));
+    talk::say_unless(quiet, format_args!("released {}: {}", released.freed, talk::because(cause)));
     if let Some((ordinal, error)) = released.failures.first() {
         let failure = Failure::new(Exit::Failed, error.clone()).context(format!("GPU {ordinal} did not free all"));
         return Err(

@@ -181,6 +181,39 @@ fn refuse_mode(device: &Device) -> Result<(), Failure> {
     }
 }
 
+/// Avoids GPUs in exclusive-process mode where there are others to choose from: such a one takes one process with a
+/// context, which would be the holder and not its command.
+///
+/// # Errors
+/// There are no others.
+pub fn avoid_exclusive(plan: &mut Plan) -> Result<(), Failure> {
+    if !plan.backing.has_context {
+        return Ok(());
+    }
+    let is_exclusive = |wanted: &Wanted| Ok(wanted.device.compute_mode()? == ComputeMode::ExclusiveProcess);
+    if let Gpus::Any(among) = &mut plan.gpus {
+        let closed =
+            among.iter().flat_map(|wishes| wishes.first()).map(is_exclusive).collect::<Result<Vec<_>, CallError>>()?;
+        let open: Vec<Vec<Wanted>> =
+            among.iter().zip(closed).filter(|(_, is_closed)| !is_closed).map(|(wishes, _)| wishes.clone()).collect();
+        // Where there are others to choose from.
+        if open.first().is_some_and(|wishes| open.len() >= wishes.len()) {
+            *among = open;
+        }
+    }
+    for wanted in plan.gpus.all() {
+        if is_exclusive(wanted)? {
+            let ordinal = wanted.device.ordinal;
+            let why = anyhow::anyhow!(
+                "GPU {ordinal} is in exclusive-process compute mode: the balloon would lock the command out"
+            );
+            return Err(Failure::new(Exit::RunFailed, why)
+                .hint("use --contextless; or root can change the mode: nvidia-smi -c DEFAULT"));
+        }
+    }
+    Ok(())
+}
+
 /// What can never fit is refused before a context takes any device memory.
 fn refuse_more_than_total(device: &Device, total: ByteSize, amount: Amount) -> Result<(), Failure> {
     let memory = crate::units::Memory { free: total, total, held: ByteSize::ZERO };

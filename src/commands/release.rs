@@ -22,8 +22,10 @@ impl cli::Release {
         let mut failures = Vec::new();
         for (holder, pending) in asked {
             match released(holder, pending.and_then(|pending| holders.wait(holder, pending))) {
-                Ok(Some(freed)) => talk::say(quiet, format_args!("released {freed} of balloon `{}`", holder.name)),
-                Ok(None) => talk::say(quiet, format_args!("balloon `{}` has ended", holder.name)),
+                Ok(Some(freed)) => {
+                    talk::say_unless(quiet, format_args!("released {freed} of balloon `{}`", holder.name))
+                }
+                Ok(None) => talk::say_unless(quiet, format_args!("balloon `{}` has ended", holder.name)),
                 Err(failure) => failures.push(failure),
             }
         }

@@ -5,19 +5,20 @@ use std::process::ExitCode;
 
 use tracing::{info, warn};
 
-use crate::cli::{self, HandoverMode};
+use crate::cli;
 use crate::commands::announce::Announcement;
 use crate::commands::blockers;
 use crate::commands::detach::{self, Detached, Output};
 use crate::commands::failure::Failure;
 use crate::commands::handing::Handing;
-use crate::commands::plan::{Planned, chosen, plan};
+use crate::commands::plan::{Planned, avoid_exclusive, chosen, plan};
 use crate::commands::talk::{self, Show};
 use crate::control::name::Name;
 use crate::control::registry::RegistryError;
 use crate::exit::Exit;
-use crate::gpu::{CallError, ComputeMode, VISIBLE_DEVICES, Visible, order_at_start};
-use crate::holder::{Cause, Gpus, Holder, HolderError, Plan, Released, Wanted};
+use crate::gpu::{VISIBLE_DEVICES, Visible, order_at_start};
+use crate::handover::Lends;
+use crate::holder::{Cause, Holder, HolderError, Released};
 use crate::job::{Ended, Inherited, Job, Kin, Mark, SpawnError, Spec};
 use crate::signals::{Purpose, Signals};
 
@@ -63,7 +64,10 @@ impl cli::Run {
             Err(NotHeld::Failure(failure)) => return Err(failure.of_run()),
             Err(NotHeld::Signal(signal, signals)) => Ended::Signal(signal).leave(*signals),
             Err(NotHeld::HeldAlready(name)) => {
-                talk::say(quiet, format_args!("a balloon named `{name}` holds already: the command is not started"));
+                talk::say_unless(
+                    quiet,
+                    format_args!("a balloon named `{name}` holds already: the command is not started"),
+                );
                 return Ok(Exit::Done.into());
             }
         };
@@ -84,7 +88,7 @@ impl cli::Run {
         }
         drop(handing);
         if child.is_some() && ended != Ended::Code(0) {
-            talk::say(quiet, format_args!("the command {ended}"));
+            talk::say_unless(quiet, format_args!("the command {ended}"));
         }
         drop(child);
         ended.leave(signals)
@@ -107,9 +111,9 @@ impl cli::Run {
     ) -> Result<(Holder, String), NotHeld> {
         let announcement = Announcement::silent(&self.reservation, &mut spec.descriptors)?;
         let Planned { mut plan, gpus } = plan(&self.reservation, talk::command_line(self.command.iter().cloned()))?;
-        plan.backing.is_lendable = !matches!(self.handover, HandoverMode::Nvml | HandoverMode::Off);
+        plan.backing.is_lendable = self.handover.lends() != Lends::Never;
         plan.log = log;
-        refuse_exclusive(&mut plan)?;
+        avoid_exclusive(&mut plan)?;
         let mut holder = match Holder::start(plan, signals) {
             Err(HolderError::Registry(RegistryError::Taken(name))) if self.reservation.if_absent => {
                 return Err(NotHeld::HeldAlready(name));
@@ -194,35 +198,6 @@ fn mark() -> Mark {
     Mark { name: HOLDER.into(), value: std::process::id().to_string().into() }
 }
 
-/// In this mode a GPU takes one process with a context, which would be the holder and not the command.
-fn refuse_exclusive(plan: &mut Plan) -> Result<(), Failure> {
-    if !plan.backing.has_context {
-        return Ok(());
-    }
-    let is_exclusive = |wanted: &Wanted| Ok(wanted.device.compute_mode()? == ComputeMode::ExclusiveProcess);
-    if let Gpus::Any(among) = &mut plan.gpus {
-        let closed =
-            among.iter().flat_map(|wishes| wishes.first()).map(is_exclusive).collect::<Result<Vec<_>, CallError>>()?;
-        let open: Vec<Vec<Wanted>> =
-            among.iter().zip(closed).filter(|(_, is_closed)| !is_closed).map(|(wishes, _)| wishes.clone()).collect();
-        // Where there are others to choose from.
-        if open.first().is_some_and(|wishes| open.len() >= wishes.len()) {
-            *among = open;
-        }
-    }
-    for wanted in plan.gpus.all() {
-        if is_exclusive(wanted)? {
-            let ordinal = wanted.device.ordinal;
-            let why = anyhow::anyhow!(
-                "GPU {ordinal} is in exclusive-process compute mode: the balloon would lock the command out"
-            );
-            return Err(Failure::new(Exit::RunFailed, why)
-                .hint("use --contextless; or root can change the mode: nvidia-smi -c DEFAULT"));
-        }
-    }
-    Ok(())
-}
-
 fn not_started(error: SpawnError) -> Failure {
     let exit = match error {
         SpawnError::NotFound { ref program, .. } => {
@@ -250,7 +225,7 @@ fn tell(released: &Result<Released, HolderError>) {
         Ok(released) => {
             info!(freed = %released.freed, "released");
             for (gpu, error) in &released.failures {
-                talk::say(false, format_args!("GPU {gpu} was lost: {error}"));
+                talk::say(format_args!("GPU {gpu} was lost: {error}"));
             }
         }
         Err(error) => warn!(%error, "not released before the end"),

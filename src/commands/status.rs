@@ -24,7 +24,7 @@ impl cli::Status {
         }
         let Found { snapshot, notes } = survey.look(&wanted)?;
         for note in notes {
-            talk::say(quiet, format_args!("{note}"));
+            talk::say_unless(quiet, format_args!("{note}"));
         }
         print(&shown(&snapshot, self.json))?;
         Ok(Exit::Done.into())

@@ -9,10 +9,15 @@ use crate::commands::waiting_line::WaitingLine;
 use crate::holder::{Cause, Holder, HolderError, Shortfall, Watched};
 use crate::report::progress::ProgressBars;
 
-/// Says something on standard error, unless told to be quiet. A closed standard error changes nothing.
-pub fn say(quiet: bool, what: fmt::Arguments<'_>) {
+/// Says something on standard error. A closed one changes nothing.
+pub fn say(what: fmt::Arguments<'_>) {
+    let _ = io::stderr().write_fmt(format_args!("gpu-balloon: {what}\n"));
+}
+
+/// The same, unless told to be quiet.
+pub fn say_unless(quiet: bool, what: fmt::Arguments<'_>) {
     if !quiet {
-        let _ = io::stderr().write_fmt(format_args!("gpu-balloon: {what}\n"));
+        say(what);
     }
 }
 

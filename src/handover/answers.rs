@@ -11,12 +11,12 @@ use super::lane::{Pieces, View};
 use super::protocol::{self, Answer, MOST_PIECES, Packet};
 
 /// An answer owed. If whoever owes it goes away, the answer is no.
-pub struct Reply {
+pub struct Owed {
     socket: Option<Arc<OwnedFd>>,
 }
 
-impl Reply {
-    pub fn new(socket: &Arc<OwnedFd>) -> Self {
+impl Owed {
+    pub fn to(socket: &Arc<OwnedFd>) -> Self {
         Self { socket: Some(Arc::clone(socket)) }
     }
 
@@ -27,7 +27,7 @@ impl Reply {
     }
 }
 
-impl Drop for Reply {
+impl Drop for Owed {
     fn drop(&mut self) {
         if let Some(socket) = self.socket.take() {
             send(&socket, &Answer::default());

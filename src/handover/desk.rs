@@ -1,9 +1,8 @@
-//! Where the job's processes ask: a thread that admits them, gives way to them, and tells them the memory.
+//! Where the job's processes ask: a thread that admits them, gives way to them, lends to them, and tells them the memory.
 //!
 //! On each GPU one process is served at a time, first come, first served: its turn lasts from the driver's refusal until
 //! it has allocated what way was given to, so that two ranks never take it from each other.
 
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -13,10 +12,11 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::answers::{Reply, memory, send, send_pieces, send_with};
+use super::answers::{Owed, memory, send, send_pieces, send_with};
 use super::audit::News;
 use super::lane::{Need, Pieces, View, Yielded};
 use super::ledger::Ledger;
@@ -25,6 +25,7 @@ use super::protocol::{
     Answer, BEGINS, HELLO, LEND, LEND_ONE, LOOK, MAX_GPUS, NEED, PATIENT, Packet, REACH, READY, RETURN, Request, VIEW,
     Welcome,
 };
+use super::turns::{Id, Turns};
 use crate::balloon::{Loan, Wanted};
 use crate::gpu::GpuUuid;
 use crate::units::ByteSize;
@@ -33,11 +34,6 @@ use crate::units::ByteSize;
 const BACKLOG: i32 = 512;
 /// How often those who wait are told to be patient; well within their own patience.
 const REASSURANCE: Duration = Duration::from_millis(500);
-/// How long a turn lasts after the last word of its owner, who may have been stopped.
-const TURN: Duration = Duration::from_secs(5);
-
-/// A connection's number, never given twice.
-type Id = u64;
 
 struct Connection {
     id: Id,
@@ -53,22 +49,18 @@ impl Connection {
     }
 }
 
-/// Whose turn it is on a GPU, until when, and who comes after.
-#[derive(Default)]
-struct Turns {
-    current: Option<(Id, Instant)>,
-    queue: VecDeque<Id>,
-}
-
 /// The desk's own state, on its thread.
 pub struct Desk {
     ledger: Arc<Mutex<Ledger>>,
     shared: Arc<Shared>,
     listener: OwnedFd,
+    /// Whether somebody waits there for whom no descriptor is left.
+    is_deaf: bool,
     /// Readable when the desk is to close.
     closing: OwnedFd,
     connections: Vec<Connection>,
     next: Id,
+    /// By the GPU's number.
     turns: Vec<Turns>,
     /// The processes with a slot; each becomes readable when the process has ended.
     members: Vec<(u32, OwnedFd)>,
@@ -95,7 +87,8 @@ impl Desk {
         let turns = locked(&ledger).gpus().map(|_| Turns::default()).collect();
         let (connections, members) = (Vec::new(), Vec::new());
         let reassure = Instant::now();
-        Ok(Self { ledger, shared, listener, closing, connections, next: 0, turns, members, reassure, news })
+        let (is_deaf, next) = (false, 0);
+        Ok(Self { ledger, shared, listener, is_deaf, closing, connections, next, turns, members, reassure, news })
     }
 
     /// Serves until told to close.
@@ -112,14 +105,16 @@ impl Desk {
 
     /// Waits for something to do. Says whether the desk stays open.
     fn wait(&self) -> bool {
-        let in_flight = self.turns.iter().any(|turns| turns.current.is_some());
-        let timeout = in_flight.then(|| Timespec { tv_sec: 0, tv_nsec: REASSURANCE.subsec_nanos().into() });
-        let mut polled = vec![PollFd::new(&self.closing, PollFlags::IN), PollFd::new(&self.listener, PollFlags::IN)];
+        let in_flight = self.turns.iter().any(|turns| turns.current().is_some());
+        let timeout =
+            (in_flight || self.is_deaf).then(|| Timespec { tv_sec: 0, tv_nsec: REASSURANCE.subsec_nanos().into() });
+        let mut polled = vec![PollFd::new(&self.closing, PollFlags::IN)];
+        polled.extend((!self.is_deaf).then(|| PollFd::new(&self.listener, PollFlags::IN)));
         polled.extend(self.members.iter().map(|(_, pidfd)| PollFd::new(pidfd, PollFlags::IN)));
         polled.extend(self.connections.iter().map(|one| PollFd::new(&*one.socket, PollFlags::IN)));
         match poll(&mut polled, timeout.as_ref()) {
             Ok(_) => polled[0].revents().is_empty(),
-            Err(error) => error == rustix::io::Errno::INTR,
+            Err(error) => error == Errno::INTR,
         }
     }
 
@@ -134,7 +129,11 @@ impl Desk {
     }
 
     fn accept(&mut self) {
-        while let Ok(socket) = rustix::net::accept_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        loop {
+            let accepted = rustix::net::accept_with(&self.listener, flags);
+            self.is_deaf = matches!(accepted, Err(Errno::MFILE | Errno::NFILE));
+            let Ok(socket) = accepted else { break };
             let Ok(peer) = getsockopt(&socket, PeerCredentials) else { continue };
             let user = rustix::process::geteuid();
             let is_ours = peer.uid() == user.as_raw() || peer.uid() == 0;
@@ -155,13 +154,13 @@ impl Desk {
 
     /// The next request on a connection. One that is closed, or says what nobody understands, is forgotten.
     fn receive(&mut self, id: Id) -> Option<Request> {
-        let connection = self.connections.iter().find(|connection| connection.id == id)?;
+        let connection = self.connection(id)?;
         let mut bytes = [0; size_of::<Request>()];
         match rustix::net::recv(&connection.socket, &mut bytes[..], RecvFlags::DONTWAIT | RecvFlags::TRUNC) {
             Ok((length, _)) if length == bytes.len() => Request::from_bytes(&bytes),
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => None,
-            // Whoever closed it had not read an answer. Told of that once, one still gets what was said before.
-            Err(rustix::io::Errno::CONNRESET) => self.receive(id),
+            Err(Errno::AGAIN | Errno::INTR) => None,
+            // Closed before our last answer was read (unix(7)). What was said before that is still to come, such as a RETURN.
+            Err(Errno::CONNRESET) => self.receive(id),
             Ok(_) | Err(_) => {
                 self.forget(id);
                 None
@@ -189,12 +188,16 @@ impl Desk {
         }
     }
 
-    fn connection(&mut self, id: Id) -> Option<&mut Connection> {
+    fn connection(&self, id: Id) -> Option<&Connection> {
+        self.connections.iter().find(|connection| connection.id == id)
+    }
+
+    fn connection_mut(&mut self, id: Id) -> Option<&mut Connection> {
         self.connections.iter_mut().find(|connection| connection.id == id)
     }
 
     fn welcome(&mut self, id: Id) {
-        let Some(connection) = self.connections.iter().find(|connection| connection.id == id) else { return };
+        let Some(connection) = self.connection(id) else { return };
         let pid = connection.pid;
         let Some(Ok(pidfd)) = Pid::from_raw(pid.cast_signed()).map(|pid| pidfd_open(pid, PidfdFlags::empty())) else {
             return;
@@ -218,44 +221,44 @@ impl Desk {
         self.news.ring();
     }
 
-    fn look(&mut self, id: Id) {
+    fn look(&self, id: Id) {
         let Some(connection) = self.connection(id) else { return };
-        let reply = Reply::new(&connection.socket);
-        self.news.ring_and_tell(Box::new(move || reply.give(Answer { yes: 1, ..Answer::default() })));
+        let owed = Owed::to(&connection.socket);
+        self.news.ring_and_tell(Box::new(move || owed.give(Answer { yes: 1, ..Answer::default() })));
     }
 
-    fn tell_memory(&mut self, id: Id, gpu: usize) {
-        let Some(connection) = self.connections.iter().find(|connection| connection.id == id) else { return };
-        let reply = Reply::new(&connection.socket);
+    fn tell_memory(&self, id: Id, gpu: usize) {
+        let Some(connection) = self.connection(id) else { return };
+        let owed = Owed::to(&connection.socket);
         let mut ledger = locked(&self.ledger);
         // Up to date, so that what the job has just allocated is known before its memory is told.
         ledger.read();
-        let tell = |view: Option<View>| reply.give(view.map(|view| memory(&view)).unwrap_or_default());
+        let tell = |view: Option<View>| owed.give(view.map(|view| memory(&view)).unwrap_or_default());
         ledger.lane(gpu).view(Box::new(tell));
     }
 
     fn lend(&self, id: Id, request: Request, wanted: Wanted, gpu: usize) {
-        let Some(connection) = self.connections.iter().find(|connection| connection.id == id) else { return };
-        let (loan, reply) = (connection.loan(request), Reply::new(&connection.socket));
+        let Some(connection) = self.connection(id) else { return };
+        let (loan, owed) = (connection.loan(request), Owed::to(&connection.socket));
         // The end of others would go unnoticed, and their loans would never come home.
         if !self.members.iter().any(|(pid, _)| *pid == loan.pid) {
             return;
         }
         let tell = |lent: Option<ByteSize>| {
             let lent = lent.unwrap_or_default();
-            reply.give(Answer { yes: u32::from(!lent.is_zero()), balloon: lent.bytes(), ..Answer::default() });
+            owed.give(Answer { yes: u32::from(!lent.is_zero()), balloon: lent.bytes(), ..Answer::default() });
         };
         locked(&self.ledger).lane(gpu).lend(loan, wanted, Box::new(tell));
     }
 
-    fn reach(&mut self, id: Id, request: Request, gpu: usize) {
+    fn reach(&self, id: Id, request: Request, gpu: usize) {
         let Some(connection) = self.connection(id) else { return };
         let (loan, socket) = (connection.loan(request), Arc::clone(&connection.socket));
         let tell = move |pieces: Option<Pieces>| send_pieces(&socket, pieces);
         locked(&self.ledger).lane(gpu).reach(loan, request.place as usize, Box::new(tell));
     }
 
-    fn take_home(&mut self, id: Id, request: Request, gpu: usize) {
+    fn take_home(&self, id: Id, request: Request, gpu: usize) {
         if let Some(connection) = self.connection(id) {
             let loan = connection.loan(request);
             let from = request.place as usize;
@@ -265,47 +268,36 @@ impl Desk {
     }
 
     fn queue(&mut self, id: Id, request: Request, gpu: usize) {
-        let Some(connection) = self.connection(id) else { return };
+        let Some(connection) = self.connection_mut(id) else { return };
         let size = ByteSize::new(request.size);
         connection.needs = Some(if request.is_guess == 0 { Need::Bytes(size) } else { Need::About(size) });
-        match &mut self.turns[gpu].current {
-            Some((current, until)) if *current == id => {
-                *until = Instant::now() + TURN;
-                self.begin(id);
-            }
-            _ => self.turns[gpu].queue.push_back(id),
-        }
-    }
-
-    /// Its turn was over before it was there, because it had been stopped, say. It gets another.
-    fn queue_again(&mut self, id: Id, gpu: usize) {
-        let needs = self.connections.iter().any(|connection| connection.id == id && connection.needs.is_some());
-        let turns = &mut self.turns[gpu];
-        if needs && !turns.queue.contains(&id) {
-            turns.queue.push_back(id);
+        if self.turns[gpu].ask(id) {
+            self.begin(id);
         }
     }
 
     /// The turn begins; nothing is freed before its owner is there to take it.
     fn begin(&self, id: Id) {
-        if let Some(connection) = self.connections.iter().find(|connection| connection.id == id) {
+        if let Some(connection) = self.connection(id) {
             send(&connection.socket, &Answer { yes: BEGINS, ..Answer::default() });
         }
     }
 
     fn give_way(&mut self, id: Id, gpu: usize) {
-        let is_its_turn = self.turns[gpu].current.is_some_and(|(current, _)| current == id);
-        let Some(connection) = self.connection(id) else { return };
+        let is_its_turn = self.turns[gpu].current() == Some(id);
+        let Some(connection) = self.connection_mut(id).filter(|connection| connection.needs.is_some()) else { return };
         let Some(need) = connection.needs.take_if(|_| is_its_turn) else {
-            return self.queue_again(id, gpu);
+            // Its turn was over before it was there, because it had been stopped, say. It gets another.
+            self.turns[gpu].ask(id);
+            return;
         };
-        let reply = Reply::new(&connection.socket);
+        let owed = Owed::to(&connection.socket);
         let ledger = locked(&self.ledger);
         let retries = ledger.retries(gpu);
         let yielded = move |yielded: Option<Yielded>| {
             let is_worth_a_try = yielded == Some(Yielded::Room);
             retries.fetch_add(is_worth_a_try.into(), Relaxed);
-            reply.give(Answer { yes: is_worth_a_try.into(), ..Answer::default() });
+            owed.give(Answer { yes: is_worth_a_try.into(), ..Answer::default() });
         };
         ledger.lane(gpu).give_way(need, Box::new(yielded));
     }
@@ -313,10 +305,7 @@ impl Desk {
     /// Whoever is next gets the turn where it is nobody's.
     fn call_next(&mut self) {
         for gpu in 0..self.turns.len() {
-            if self.turns[gpu].current.is_none()
-                && let Some(id) = self.turns[gpu].queue.pop_front()
-            {
-                self.turns[gpu].current = Some((id, Instant::now() + TURN));
+            if let Some(id) = self.turns[gpu].begin() {
                 self.begin(id);
             }
         }
@@ -325,23 +314,20 @@ impl Desk {
     /// The connection is closed: its turn, or its place in the queue, is given up.
     fn forget(&mut self, id: Id) {
         self.connections.retain(|connection| connection.id != id);
-        for gpu in 0..self.turns.len() {
-            self.turns[gpu].queue.retain(|queued| *queued != id);
-            self.end_turn_if(gpu, |current, _| current == id);
-        }
+        self.end_turns(|turns| turns.leave(id));
     }
 
     fn end_overdue_turns(&mut self) {
         let now = Instant::now();
-        for gpu in 0..self.turns.len() {
-            self.end_turn_if(gpu, |_, until| until <= now);
-        }
+        self.end_turns(|turns| turns.end_overdue(now));
     }
 
-    fn end_turn_if(&mut self, gpu: usize, ends: impl FnOnce(Id, Instant) -> bool) {
-        if self.turns[gpu].current.is_some_and(|(id, until)| ends(id, until)) {
-            self.turns[gpu].current = None;
-            locked(&self.ledger).settle(gpu);
+    /// `end` says whether it has ended a turn on a GPU.
+    fn end_turns(&mut self, end: impl Fn(&mut Turns) -> bool) {
+        for (gpu, turns) in self.turns.iter_mut().enumerate() {
+            if end(turns) {
+                locked(&self.ledger).settle(gpu);
+            }
         }
     }
 
@@ -351,9 +337,7 @@ impl Desk {
             return;
         }
         self.reassure = now + REASSURANCE;
-        let current = self.turns.iter().filter_map(|turns| turns.current.map(|(id, _)| id));
-        let queued = self.turns.iter().flat_map(|turns| turns.queue.iter().copied());
-        let waiting: Vec<Id> = current.chain(queued).collect();
+        let waiting: Vec<Id> = self.turns.iter().flat_map(Turns::everybody).collect();
         for connection in self.connections.iter().filter(|connection| waiting.contains(&connection.id)) {
             send(&connection.socket, &Answer { yes: PATIENT, ..Answer::default() });
         }

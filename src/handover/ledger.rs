@@ -10,16 +10,16 @@ use std::time::{Duration, Instant};
 use super::TYPICAL_CONTEXT;
 use super::lane::{JobUse, Lane};
 use super::page::Shared;
-use super::protocol::{MAX_GPUS, MAX_SLOTS, Slot};
-use crate::gpu::GpuUuid;
+use super::protocol::{LITTLE, MAX_GPUS, MAX_SLOTS, Slot};
+use crate::gpu::{GRANULARITY, GpuUuid};
 use crate::units::ByteSize;
 
 /// What a job may need without being able to wait for it, such as what the driver prepares for the first copy or for memory
 /// to be set. At most a chunk, which is how exactly the balloon promises to follow.
-const LAZY_LOADING: ByteSize = ByteSize::new(64 << 20);
+const LAZY_LOADING: ByteSize = ByteSize::new(LITTLE);
 
 /// What is worth taking back at once where others are waiting for it.
-const SMALL_STEP: u64 = 2 << 20;
+const SMALL_STEP: u64 = GRANULARITY.bytes();
 
 /// What the job had of one GPU.
 #[derive(Debug, Clone, Copy, Default)]
@@ -76,9 +76,8 @@ pub struct Ledger {
     members: Vec<Option<u32>>,
     /// Not where no byte is to be free for a moment.
     pub keeps_headroom: bool,
-    /// Kept free where processes without the library may come.
-    headroom_for_strangers: ByteSize,
-    expects_strangers: bool,
+    /// Kept free where processes without the library may come; else `None`.
+    headroom_for_strangers: Option<ByteSize>,
 }
 
 impl Ledger {
@@ -102,8 +101,7 @@ impl Ledger {
             accounts: lanes.into_iter().take(MAX_GPUS).map(account).collect(),
             members: vec![None; MAX_SLOTS],
             keeps_headroom: true,
-            headroom_for_strangers: ByteSize::ZERO,
-            expects_strangers: false,
+            headroom_for_strangers: None,
         };
         ledger.read();
         ledger
@@ -169,7 +167,7 @@ impl Ledger {
     }
 
     pub fn expects_strangers(&self) -> bool {
-        self.expects_strangers
+        self.headroom_for_strangers.is_some()
     }
 
     /// Of processes that end before NVML has been read twice, what it told once counts in the peak; of a context of which it
@@ -202,8 +200,7 @@ impl Ledger {
 
     /// What processes without the library are to find free from now on.
     pub fn expect_strangers(&mut self, headroom: ByteSize) {
-        self.expects_strangers = true;
-        self.headroom_for_strangers = headroom;
+        self.headroom_for_strangers = Some(headroom);
         self.read();
     }
 
@@ -276,40 +273,56 @@ impl Ledger {
 
     /// What the job holds of a GPU, read now.
     fn job(&mut self, number: usize) -> JobUse {
-        let chunk = self.accounts[number].lane.chunk_size().bytes().max(1);
+        self.set_steps(number);
         let news = &self.shared.page().gpus[number];
-        let step_back = if self.accounts[number].lane.is_full() { SMALL_STEP } else { chunk };
-        news.step.store(chunk.cast_signed(), Relaxed);
-        news.step_back.store(step_back.min(chunk).cast_signed(), Relaxed);
         // First the news, then the counts that they are about: what comes in between is news again.
         let highest = positive(news.highest.swap(0, Relaxed));
         news.unread.swap(0, Acquire);
         news.rung.store(0, Relaxed);
         let counts = self.slots().map(|(_, slot)| positive(slot.used[number].load(Relaxed)));
         let counted = counts.fold(0, u64::saturating_add);
-        let has_members = self.members().next().is_some();
-        let account = &mut self.accounts[number];
-        let beyond = account.beyond.values().fold(account.strangers, |sum, bytes| sum.saturating_add(*bytes));
-        // NVML tells late of a context that has been there all the time, so the two peaks count together.
-        account.most_counted = account.most_counted.max(counted).max(account.counted.saturating_add(highest));
-        if beyond > account.most_beyond {
-            account.most_beyond = beyond;
-            account.usage.is_estimated = false;
-        }
-        let own = account.most_counted.saturating_add(account.most_beyond);
-        let peak = own.saturating_add(account.lane.most_lent().bytes());
-        account.counted = counted;
-        let reservation = account.lane.reservation().bytes();
-        account.usage.peak = account.usage.peak.max(peak);
-        account.usage.handed_over = account.usage.handed_over.max(peak.min(reservation));
-        let headroom = if self.expects_strangers {
-            self.headroom_for_strangers
-        } else if has_members && self.keeps_headroom {
-            LAZY_LOADING.min(ByteSize::new(chunk))
+        let holds = ByteSize::new(self.accounts[number].enter(counted, highest));
+        JobUse { holds, headroom: self.headroom(number) }
+    }
+
+    /// What is news for the holder.
+    fn set_steps(&self, number: usize) {
+        let lane = &self.accounts[number].lane;
+        let chunk = lane.chunk_size().bytes().max(1);
+        let step_back = if lane.is_full() { SMALL_STEP.min(chunk) } else { chunk };
+        let news = &self.shared.page().gpus[number];
+        news.step.store(chunk.cast_signed(), Relaxed);
+        news.step_back.store(step_back.cast_signed(), Relaxed);
+    }
+
+    fn headroom(&self, number: usize) -> ByteSize {
+        if let Some(headroom) = self.headroom_for_strangers {
+            headroom
+        } else if self.keeps_headroom && self.members().next().is_some() {
+            LAZY_LOADING.min(self.accounts[number].lane.chunk_size())
         } else {
             ByteSize::ZERO
-        };
-        JobUse { holds: ByteSize::new(counted.saturating_add(beyond)), headroom }
+        }
+    }
+}
+
+impl Account {
+    /// Takes note of what the processes count now, and of how much more than before they have counted meanwhile. Returns what
+    /// the job holds with what NVML shows beyond that.
+    fn enter(&mut self, counted: u64, highest: u64) -> u64 {
+        let beyond = self.beyond.values().fold(self.strangers, |sum, bytes| sum.saturating_add(*bytes));
+        // NVML tells late of a context that has been there all the time, so the two peaks count together.
+        self.most_counted = self.most_counted.max(counted).max(self.counted.saturating_add(highest));
+        if beyond > self.most_beyond {
+            self.most_beyond = beyond;
+            self.usage.is_estimated = false;
+        }
+        self.counted = counted;
+        let own = self.most_counted.saturating_add(self.most_beyond);
+        let peak = own.saturating_add(self.lane.most_lent().bytes());
+        self.usage.peak = self.usage.peak.max(peak);
+        self.usage.handed_over = self.usage.handed_over.max(peak.min(self.lane.reservation().bytes()));
+        counted.saturating_add(beyond)
     }
 }
 

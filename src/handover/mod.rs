@@ -7,8 +7,8 @@
 //! - On a full GPU memory is free for an instant before the job has it. Who spins on the driver gets a part of it; then the
 //!   job needs more from the balloon, and so the reservation shrinks. So a race that is lost is the last for a while: the job
 //!   then borrows, which is to say that the library maps the balloon's memory, and the balloon keeps it, too. Borrowed memory
-//!   has no legacy IPC handle. Arrays, `cuMemCreate` with special wishes, and what the driver takes by itself, such as a context,
-//!   go on racing.
+//!   has no legacy IPC handle. Arrays, pitched memory, `cuMemCreate` with special wishes, and what the driver takes by itself,
+//!   such as a context, go on racing.
 //! - What the job frees of its own is anybody's until the balloon has it back, except for this user's holders that wait. Below
 //!   a chunk, that is when something else happens, or on a full GPU at once.
 //! - Where the library does not get (static and setuid programs, `RTLD_DEEPBIND`, `dlmopen`, a cleared `LD_PRELOAD`, another
@@ -32,6 +32,7 @@ mod page;
 mod protocol;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -61,8 +62,8 @@ use page::Shared;
 pub use protocol::MOST_PIECES;
 use protocol::{Config, MAGIC, PATH};
 
-/// What a job's context costs at least: 526 MiB on an H100. The holder's own, by which one might guess, is trimmed.
-const TYPICAL_CONTEXT: ByteSize = ByteSize::new(528 << 20);
+/// What a job's context costs at least. The holder's own, by which one might guess, is trimmed.
+const TYPICAL_CONTEXT: ByteSize = ByteSize::new(protocol::CONTEXT);
 
 /// What the job is shown of the memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,18 +150,7 @@ impl Handover {
         keeper: Option<&Keeper>,
     ) -> Result<(), NoLibrary> {
         let (own, others) = socket.ok_or(NoLibrary::NoSocket)?;
-        let view = match show {
-            Show::Raw => protocol::VIEW_RAW,
-            Show::Shared => protocol::VIEW_SHARED,
-            Show::Capped => protocol::VIEW_CAPPED,
-        };
-        let measures = u32::from(measure == Measure::AtOnce);
-        let when = match lends {
-            Lends::Never => protocol::LENDS_NEVER,
-            Lends::AtNeed => protocol::LENDS_AT_NEED,
-            Lends::First => protocol::LENDS_FIRST,
-        };
-        let config = Config { magic: MAGIC, view, lends: when, measures, socket: [0; PATH] };
+        let config = config(show, lends, measure);
         let library = Library::new(config, &others, keeper).map_err(NoLibrary::Forbidden)?;
         locked(&self.ledger).keeps_headroom = lends != Lends::First;
         self.listen(&own).map_err(NoLibrary::Deaf)?;
@@ -220,9 +210,7 @@ impl Handover {
     pub fn usage(&self) -> Vec<Usage> {
         locked(&self.ledger).usage()
     }
-}
 
-impl Handover {
     /// Ends it without waiting for that: a balloon that is being let go of gives way to nobody.
     pub fn close(&mut self) {
         self.is_closing.store(true, Release);
@@ -241,6 +229,25 @@ impl Drop for Handover {
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
+    }
+}
+
+/// As the library is told it; where the socket is comes later.
+fn config(show: Show, lends: Lends, measure: Measure) -> Config {
+    Config {
+        magic: MAGIC,
+        view: match show {
+            Show::Raw => protocol::VIEW_RAW,
+            Show::Shared => protocol::VIEW_SHARED,
+            Show::Capped => protocol::VIEW_CAPPED,
+        },
+        lends: match lends {
+            Lends::Never => protocol::LENDS_NEVER,
+            Lends::AtNeed => protocol::LENDS_AT_NEED,
+            Lends::First => protocol::LENDS_FIRST,
+        },
+        measures: u32::from(measure == Measure::AtOnce),
+        socket: [0; PATH],
     }
 }
 

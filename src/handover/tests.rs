@@ -97,6 +97,16 @@ fn a_million_neighbours_are_found_and_removed_at_once() {
     assert!(table.get(Kind::Memory, 0x7f00_0000_0000 + 512).is_none());
 }
 
+/// Cargo does not show what the compiler says when `build.rs` runs it.
+#[test]
+fn the_library_compiles_without_a_warning() {
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/src/handover/preload/lib.rs");
+    let mut compiler = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+    compiler.args(["--crate-type", "cdylib", "--edition", "2024", "-C", "panic=abort", "-D", "warnings"]);
+    let status = compiler.args(["--emit", "metadata=/dev/null", source]).status().expect("the compiler runs");
+    assert!(status.success());
+}
+
 /// What nm(1) tells of the library: the symbols that it defines, and those that it wants.
 fn symbols(option: &str) -> Vec<String> {
     let image = Path::new(concat!(env!("OUT_DIR"), "/preload.so"));

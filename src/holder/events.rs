@@ -10,8 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::control::server::{Asker, Server};
-use crate::control::wire::Answer;
-use crate::control::wire::Request;
+use crate::control::wire::{Answer, Request};
 use crate::holder::orders::Report;
 use crate::holder::reports::Inbox;
 use crate::job::Job;

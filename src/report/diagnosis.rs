@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::text::Item;
 use super::{Glyphs, Look};
-use crate::process::printable;
 use crate::units::ByteSize;
+use crate::untrusted::printable;
 
 const BOLD: Style = Style::new().bold();
 const GOOD: Style = AnsiColor::Green.on_default();

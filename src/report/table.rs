@@ -9,8 +9,8 @@ use super::bar::cells;
 use super::text::{Item, padded};
 use super::{Balloon, Glyphs, Gpu, GpuMemory, Look, Part, Process, Snapshot};
 use crate::control::wire::State;
-use crate::process::printable;
 use crate::units::ByteSize;
+use crate::untrusted::printable;
 
 const BOLD: Style = Style::new().bold();
 const DIM: Style = Style::new().dimmed();

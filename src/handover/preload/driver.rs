@@ -189,16 +189,26 @@ pub fn beside_recordings<T>(call: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Waits until a context's work is done; a failure may be that of the work.
-pub fn synchronize(context: u64) -> Status {
+/// Makes a context current while `then` is called. An error: it is none.
+fn within<T>(context: u64, then: impl FnOnce() -> T) -> Result<T, Status> {
     let status = call!(CUDA, c"cuCtxPushCurrent_v2"(context => u64));
     if status != SUCCESS {
-        return status;
+        return Err(status);
     }
-    let status = call!(CUDA, c"cuCtxSynchronize"());
+    let outcome = then();
     let mut popped = 0;
-    call!(CUDA, c"cuCtxPopCurrent_v2"(&raw mut popped => *mut u64));
-    status
+    let _ = call!(CUDA, c"cuCtxPopCurrent_v2"(&raw mut popped => *mut u64));
+    Ok(outcome)
+}
+
+/// The device of a context.
+pub fn device_of(context: u64) -> Option<i32> {
+    within(context, current_device).ok().flatten()
+}
+
+/// Waits until a context's work is done; a failure may be that of the work.
+pub fn synchronize(context: u64) -> Status {
+    within(context, || call!(CUDA, c"cuCtxSynchronize"())).unwrap_or_else(|status| status)
 }
 
 /// Addresses without memory behind them.
@@ -208,10 +218,6 @@ pub fn reserve_addresses(size: u64) -> Option<u64> {
     let reserved = succeeds!(CUDA, c"cuMemAddressReserve"(
         &raw mut address => *mut u64, size as usize => usize, 0 => usize, ANYWHERE => u64, 0 => u64));
     reserved.then_some(address)
-}
-
-pub fn free_addresses(address: u64, size: u64) -> bool {
-    succeeds!(CUDA, c"cuMemAddressFree"(address => u64, size as usize => usize))
 }
 
 /// A handle of another process's memory.
@@ -250,17 +256,6 @@ pub fn allow_access(address: u64, size: u64, device: i32) -> bool {
     let access = Access { location_kind: DEVICE, location: device, flags: READ_WRITE };
     succeeds!(CUDA, c"cuMemSetAccess"(
         address => u64, size as usize => usize, &raw const access => *const Access, 1 => usize))
-}
-
-/// The device of a context.
-pub fn device_of(context: u64) -> Option<i32> {
-    if call!(CUDA, c"cuCtxPushCurrent_v2"(context => u64)) != SUCCESS {
-        return None;
-    }
-    let device = current_device();
-    let mut popped = 0;
-    call!(CUDA, c"cuCtxPopCurrent_v2"(&raw mut popped => *mut u64));
-    device
 }
 
 /// The identity of one of NVML's devices, out of its text, such as `GPU-` and 32 digits with dashes between.

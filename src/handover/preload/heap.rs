@@ -11,19 +11,21 @@ use super::list::List;
 pub struct Range {
     pub address: u64,
     pub size: u64,
-    pub state: State,
+    pub content: Content,
 }
 
+/// What is at a range's addresses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum State {
+pub enum Content {
     /// Nothing is mapped there.
     Hole,
     /// Mapped, and not allocated.
     Spare,
+    /// Allocated.
     Used(Use),
 }
 
-/// What is allocated.
+/// Whose an allocation is, and how large.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Use {
     pub context: u64,
@@ -36,7 +38,7 @@ pub struct Use {
 pub struct Piece {
     pub address: u64,
     pub size: u64,
-    /// Of which loan, and the how manieth.
+    /// The loan that it is of, and its place in that.
     pub loan: u64,
     pub place: u32,
 }
@@ -60,24 +62,25 @@ impl Heap {
 
     /// Takes addresses, nothing of which is mapped.
     pub fn open(&mut self, address: u64, size: u64) {
-        self.ranges.insert(0, Range { address, size, state: State::Hole });
+        self.ranges.insert(0, Range { address, size, content: Content::Hole });
     }
 
     pub fn pieces(&self) -> &[Piece] {
         self.pieces.items()
     }
 
+    #[cfg(test)]
     pub fn ranges(&self) -> &[Range] {
         self.ranges.items()
     }
 
     /// Allocates `size` bytes of what is mapped, where they fit best.
     pub fn allocate(&mut self, size: u64, of: Use) -> Option<u64> {
-        let fits = |(_, range): &(usize, &Range)| range.state == State::Spare && range.size >= size;
+        let fits = |(_, range): &(usize, &Range)| range.content == Content::Spare && range.size >= size;
         let (at, range) = self.ranges.items().iter().enumerate().filter(fits).min_by_key(|(_, range)| range.size)?;
         let address = range.address;
         self.ranges.reserve(MOST_NEW_RANGES).then(|| {
-            self.set(at, address, size, State::Used(of));
+            self.set(at, address, size, Content::Used(of));
             address
         })
     }
@@ -87,16 +90,16 @@ impl Heap {
     /// too.
     pub fn place_for(&self, size: u64) -> Option<(u64, u64)> {
         let ranges = self.ranges.items();
-        let holes = ranges.iter().enumerate().filter(|(_, range)| range.state == State::Hole);
+        let holes = ranges.iter().enumerate().filter(|(_, range)| range.content == Content::Hole);
         let (hole, _) = holes.max_by_key(|(_, range)| range.size)?;
         let before = hole.checked_sub(1).and_then(|before| ranges.get(before));
-        let spare = before.filter(|range| range.state == State::Spare).map_or(0, |range| range.size);
+        let spare = before.filter(|range| range.content == Content::Spare).map_or(0, |range| range.size);
         Some((ranges.get(hole)?.address, size.saturating_sub(spare)))
     }
 
     /// How many bytes from an address on are not mapped.
     pub fn hole_at(&self, address: u64) -> u64 {
-        let hole = self.ranges.items().iter().find(|range| range.address == address && range.state == State::Hole);
+        let hole = self.ranges.items().iter().find(|range| range.address == address && range.content == Content::Hole);
         hole.map_or(0, |range| range.size)
     }
 
@@ -110,24 +113,24 @@ impl Heap {
         let Some(at) = self.at(piece.address) else { return };
         let after = self.pieces.items().partition_point(|other| other.address < piece.address);
         self.pieces.insert(after, piece);
-        self.set(at, piece.address, piece.size, State::Spare);
+        self.set(at, piece.address, piece.size, Content::Spare);
     }
 
     /// What is allocated at exactly this address.
     pub fn used(&self, address: u64) -> Option<Range> {
         let range = self.ranges.items().get(self.at(address)?)?;
-        (range.address == address && matches!(range.state, State::Used(_))).then_some(*range)
+        (range.address == address && matches!(range.content, Content::Used(_))).then_some(*range)
     }
 
     /// What is allocated around this address.
     pub fn around(&self, address: u64) -> Option<Range> {
         let range = self.ranges.items().get(self.at(address)?)?;
-        matches!(range.state, State::Used(_)).then_some(*range)
+        matches!(range.content, Content::Used(_)).then_some(*range)
     }
 
     /// Something that was allocated in a context.
     pub fn used_in(&self, context: u64) -> Option<Range> {
-        let is_there = |range: &&Range| matches!(range.state, State::Used(of) if of.context == context);
+        let is_there = |range: &&Range| matches!(range.content, Content::Used(of) if of.context == context);
         self.ranges.items().iter().find(is_there).copied()
     }
 
@@ -136,26 +139,29 @@ impl Heap {
         let Some((range, at)) = self.used(address).zip(self.at(address)) else { return false };
         let has_room = self.ranges.reserve(MOST_NEW_RANGES);
         if has_room {
-            self.set(at, range.address, range.size, State::Spare);
+            self.set(at, range.address, range.size, Content::Spare);
         }
         has_room
     }
 
-    /// Takes a piece out of which nothing is allocated; there is a hole in its place.
+    /// Takes out a piece of which nothing is allocated; there is a hole in its place.
     pub fn take_idle(&mut self) -> Option<Piece> {
         if !self.ranges.reserve(MOST_NEW_RANGES) {
             return None;
         }
+        let piece = self.pieces.remove(self.idle()?)?;
+        self.set(self.at(piece.address)?, piece.address, piece.size, Content::Hole);
+        Some(piece)
+    }
+
+    fn idle(&self) -> Option<usize> {
         let is_idle = |piece: &Piece| {
             let range = self.at(piece.address).and_then(|at| self.ranges.items().get(at));
             range.is_some_and(|range| {
-                range.state == State::Spare && piece.address + piece.size <= range.address + range.size
+                range.content == Content::Spare && piece.address + piece.size <= range.address + range.size
             })
         };
-        let at = self.pieces.items().iter().position(is_idle)?;
-        let piece = self.pieces.remove(at)?;
-        self.set(self.at(piece.address)?, piece.address, piece.size, State::Hole);
-        Some(piece)
+        self.pieces.items().iter().position(is_idle)
     }
 
     /// The range that contains an address.
@@ -166,13 +172,13 @@ impl Heap {
         (address - range.address < range.size).then_some(at)
     }
 
-    /// Gives a part of the range at `at` another state, and joins it with neighbours of the same.
-    fn set(&mut self, at: usize, address: u64, size: u64, state: State) {
+    /// Gives a part of the range at `at` another content, and joins it with neighbours of the same.
+    fn set(&mut self, at: usize, address: u64, size: u64, content: Content) {
         let Some(whole) = self.ranges.remove(at) else { return };
         let before = Range { size: address - whole.address, ..whole };
         let after = Range { address: address + size, size: whole.size - before.size - size, ..whole };
         let mut at = at;
-        for range in [before, Range { address, size, state }, after] {
+        for range in [before, Range { address, size, content }, after] {
             if range.size > 0 {
                 self.ranges.insert(at, range);
                 at += 1;
@@ -187,7 +193,7 @@ impl Heap {
         let Some(at) = self.at(address).filter(|at| *at > 0) else { return };
         let ranges = self.ranges.items_mut();
         let (Some(&before), Some(&range)) = (ranges.get(at - 1), ranges.get(at)) else { return };
-        if range.address == address && before.state == range.state && !matches!(range.state, State::Used(_)) {
+        if range.address == address && before.content == range.content && !matches!(range.content, Content::Used(_)) {
             ranges[at - 1].size += range.size;
             self.ranges.remove(at);
         }

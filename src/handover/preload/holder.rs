@@ -174,8 +174,8 @@ impl Loan {
         (pieces.count > 0 && descriptors.count() > 0).then_some((pieces.size, descriptors))
     }
 
-    /// Gives back the pieces from this place on, none of which is mapped. On its own connection, so that the holder hears it
-    /// after what was asked there.
+    /// Gives back the pieces from this place on, none of which is mapped. Over the loan's own connection: there may be no
+    /// descriptor left for another, for want of which the pieces could not be had.
     pub fn give_back_from(self, place: u32) {
         self.socket.send(&returned(self.gpu, self.number, place, u64::MAX));
     }

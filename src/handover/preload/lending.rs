@@ -7,7 +7,7 @@
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use crate::driver::{self, SUCCESS, Status, Stream};
-use crate::heap::{Heap, Piece, State as Of, Use};
+use crate::heap::{Content, Heap, Piece, Use};
 use crate::holder::{self, Loan};
 use crate::protocol::{LENDS_FIRST, LENDS_NEVER, Uuid};
 use crate::state::{DEVICES, State, state};
@@ -101,9 +101,9 @@ pub fn free_in_order(address: u64, stream: Stream) -> Option<Status> {
 /// `wait` waits for the GPU, given the context of the allocation.
 fn free_after(address: u64, wait: impl FnOnce(u64) -> Status) -> Option<Status> {
     let state = state().filter(|state| state.has_borrowed.load(Acquire))?;
-    let context = with_heap_of(state, |heap, _| match heap.used(address)?.state {
-        Of::Used(of) => Some(of.context),
-        Of::Hole | Of::Spare => None,
+    let context = with_heap_of(state, |heap, _| match heap.used(address)?.content {
+        Content::Used(of) => Some(of.context),
+        Content::Hole | Content::Spare => None,
     })?;
     let status = wait(context);
     if status != SUCCESS {
@@ -135,9 +135,9 @@ pub fn around(address: u64) -> Option<(u64, Use)> {
     let state = state().filter(|state| state.has_borrowed.load(Acquire))?;
     with_heap_of(state, |heap, _| {
         let range = heap.around(address)?;
-        match range.state {
-            Of::Used(of) => Some((range.address, of)),
-            Of::Hole | Of::Spare => None,
+        match range.content {
+            Content::Used(of) => Some((range.address, of)),
+            Content::Hole | Content::Spare => None,
         }
     })
 }

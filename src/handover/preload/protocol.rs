@@ -12,8 +12,13 @@ pub const MAX_SLOTS: usize = 1024;
 /// Longest path of the socket, its final NUL included (unix(7)).
 pub const PATH: usize = 108;
 
-/// How a process waits for an answer before it goes on as if there were no holder.
+/// How long a process waits for an answer before it goes on as if there were no holder.
 pub const PATIENCE_SECONDS: i64 = 2;
+
+/// What a context takes of its GPU's memory as a rule, in bytes: 526 MiB on an H100 (NVML's account, driver 580).
+pub const CONTEXT: u64 = 528 << 20;
+/// What the driver takes besides for a stream, for tables of pages, or for the first copy, in bytes, as far as has been seen.
+pub const LITTLE: u64 = 64 << 20;
 
 /// By these bytes the holder finds the [`Config`] in the library's image.
 pub const MAGIC: [u8; 16] = *b"\x00gpu-balloon job";
@@ -87,7 +92,7 @@ pub struct Slot {
 
 /// Asks for a slot; answered with a [`Welcome`], which carries the page's descriptor.
 pub const HELLO: u32 = 1;
-/// The driver refused `size` bytes, or, if that `is_guess`, about as much; 0 is about a chunk. The connection is this
+/// The driver refused `size` bytes or, if [`Request::is_guess`], about as many; 0 is about a chunk. The connection is this
 /// process's turn on the GPU: until it is closed, or the next request is overdue, nobody else is served there.
 pub const NEED: u32 = 2;
 /// Asks for the memory of a GPU as the holder knows it.
@@ -95,11 +100,12 @@ pub const VIEW: u32 = 3;
 /// Answers `BEGINS`: this process is trying now, so what is freed from here on has a taker at once.
 pub const READY: u32 = 4;
 /// Asks to borrow at least `size` bytes of the balloon under the number `loan`, which this process has given to no other.
-/// `Answer::balloon` says how many it got.
+/// [`Answer::balloon`] says how many it got.
 pub const LEND: u32 = 5;
 /// Asks for the pieces of a loan from `place` on; answered with some [`Pieces`].
 pub const REACH: u32 = 6;
-/// Says that the process has let go of pieces of a loan: of as many as `size` says, from `place` on. Not answered.
+/// Says that the process has let go of pieces of a loan, or never got them: of as many as `size` says, from `place` on. Not
+/// answered.
 pub const RETURN: u32 = 7;
 /// As [`LEND`], for one piece of exactly `size` bytes.
 pub const LEND_ONE: u32 = 8;
@@ -109,8 +115,11 @@ pub const LOOK: u32 = 9;
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Request {
+    /// One of the constants above.
     pub kind: u32,
+    /// 1: nobody knows the size.
     pub is_guess: u32,
+    /// Bytes, but for a [`RETURN`].
     pub size: u64,
     pub gpu: Uuid,
     pub loan: u64,
@@ -125,7 +134,7 @@ impl Request {
     }
 }
 
-/// To `REACH`: that many pieces of `size` bytes each, whose descriptors come along. None: the driver refuses, or there is no
+/// To `REACH`: `count` pieces of `size` bytes each, whose descriptors come along. None: the driver refuses, or there is no
 /// such loan.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
@@ -149,11 +158,12 @@ pub struct Welcome {
     pub uuids: [Uuid; MAX_GPUS],
 }
 
-/// To `NEED`, `VIEW` and `LEND`.
+/// To `NEED`, `VIEW`, `LEND`, `LEND_ONE` and `LOOK`. Sizes are in bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub struct Answer {
-    /// 1: to `NEED`, that trying again may help; to `VIEW` and `LEND`, that the numbers below are right. Else 0, or [`PATIENT`] or [`BEGINS`].
+    /// 1: to `NEED`, that trying again may help; else, that it is done and the numbers below are right. 0: it is not. To
+    /// `NEED` also [`PATIENT`] or [`BEGINS`].
     pub yes: u32,
     pub padding: u32,
     pub free: u64,

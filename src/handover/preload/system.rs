@@ -202,7 +202,8 @@ impl Socket {
         uninterrupted(send) == size_of::<T>() as isize
     }
 
-    /// Receives one packet of exactly the right length, and the descriptors that came with it.
+    /// Receives one packet of exactly the right length, and the descriptors that came with it: fewer than were sent where
+    /// this process may open no more of them (`MSG_CTRUNC`, recvmsg(2)).
     pub fn receive<T: super::protocol::Packet>(&self, packet: &mut T) -> Option<Descriptors> {
         self.receive_with(packet, 0).ok()
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::heap::{Heap, Piece, State, Use};
+use super::heap::{Content, Heap, Piece, Use};
 
 const BASE: u64 = 1 << 40;
 const CONTEXT: u64 = 7;
@@ -56,14 +56,15 @@ fn check(heap: &Heap, model: &BTreeMap<u64, u64>) {
     let used: BTreeMap<u64, u64> = heap
         .ranges()
         .iter()
-        .filter(|range| matches!(range.state, State::Used(_)))
+        .filter(|range| matches!(range.content, Content::Used(_)))
         .map(|range| (range.address, range.size))
         .collect();
     assert_eq!(&used, model);
     let mapped: u64 = heap.pieces().iter().map(|piece| piece.size).sum();
-    let hole: u64 = heap.ranges().iter().filter(|range| range.state == State::Hole).map(|range| range.size).sum();
+    let hole: u64 = heap.ranges().iter().filter(|range| range.content == Content::Hole).map(|range| range.size).sum();
     assert_eq!(mapped + hole, 1 << 40);
-    let alike = heap.ranges().windows(2).any(|pair| pair[0].state == pair[1].state && pair[0].state != State::Used(OF));
+    let alike =
+        heap.ranges().windows(2).any(|pair| pair[0].content == pair[1].content && pair[0].content != Content::Used(OF));
     assert!(!alike, "neighbours are joined: {:?}", heap.ranges());
 }
 

@@ -60,11 +60,13 @@ const SHORT: &str = "ctx 0\\nalloc 1GB\\n";
 #[test]
 fn a_job_that_ends_at_once_has_its_context_counted() {
     let machine = Machine::new();
-    for scripts in [&[SHORT][..], &["ctx 0\\n", SHORT, "ctx 0\\nalloc 500MB\\n"]] {
-        let summary = summary_of_a_short_job(&machine, "--reserve 4GB", scripts);
-        let gpu = &summary["gpus"][0];
-        assert_eq!(gpu["peak_bytes"], CONTEXT + GB, "{summary}");
-        assert_eq!((&gpu["is_estimated"], &summary["right_reserve"]), (&false.into(), &"1524MB".into()));
+    for options in ["--reserve 4GB", "--reserve 4GB --chunk-size 64MB --handover vmm"] {
+        for scripts in [&[SHORT][..], &["ctx 0\\n", SHORT, "ctx 0\\nalloc 500MB\\n"]] {
+            let summary = summary_of_a_short_job(&machine, options, scripts);
+            let gpu = &summary["gpus"][0];
+            assert_eq!(gpu["peak_bytes"], CONTEXT + GB, "{summary}");
+            assert_eq!((&gpu["is_estimated"], &summary["right_reserve"]), (&false.into(), &"1524MB".into()));
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use crate::driver::{self, SUCCESS, Status};
 use crate::holder::{Need, Turn};
 use crate::hook::{Hook, NEWEST, hook};
 use crate::hooks::{CODE, current_gpu, insist};
+use crate::protocol::{CONTEXT, LITTLE};
 use crate::state::{state, switched};
 
 pub const HOOKS: &[&Hook] = &[
@@ -40,9 +41,9 @@ pub const HOOKS: &[&Hook] = &[
     &GRAPH_LAUNCH_PER_THREAD,
 ];
 
-/// What a context takes, 526 MiB on an H100, and what is needed right after it. Asking for it a chunk at a time would cost a
-/// try for each, and a try takes a tenth of a second.
-const CONTEXT: Need = Need::About(592 << 20);
+/// What a context takes, and what is needed right after it. Asking for it a chunk at a time would cost a try for each, and a
+/// try takes a tenth of a second.
+const NEW_CONTEXT: Need = Need::About(CONTEXT + LITTLE);
 
 /// Says hello beforehand: NVML may show the context, and to whom it belongs, before the driver has finished it.
 fn say_hello() {
@@ -54,7 +55,7 @@ fn say_hello() {
 fn create(device: i32, call: impl FnMut() -> Status) -> Status {
     say_hello();
     let mut turn = Turn::default();
-    let status = insist(&mut turn, || driver::uuid(device), CONTEXT, call);
+    let status = insist(&mut turn, || driver::uuid(device), NEW_CONTEXT, call);
     if status == SUCCESS {
         switched();
         if let Some(state) = state() {
@@ -84,7 +85,7 @@ hook! {
     fn cuDevicePrimaryCtxRetain(context: *mut u64, device: i32) |real| {
         say_hello();
         let mut turn = Turn::default();
-        let status = insist(&mut turn, || driver::uuid(device), CONTEXT, || real(context, device));
+        let status = insist(&mut turn, || driver::uuid(device), NEW_CONTEXT, || real(context, device));
         if status == SUCCESS {
             // SAFETY: where the driver succeeded it has written the handle.
             primary_retained(device, unsafe { *context });

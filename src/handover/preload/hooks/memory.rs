@@ -1,9 +1,10 @@
-//! Linear memory and arrays: allocate first, count after; on out of memory have the holder give way.
+//! Linear memory and arrays: allocate first, count after; on out of memory have the holder give way. Linear memory may be
+//! borrowed instead, and is then freed, looked up and shown to peers by way of [`lending`].
 
-use crate::driver::{self, OUT_OF_MEMORY, SUCCESS, Status};
+use crate::driver::{self, SUCCESS, Status};
 use crate::holder::{Need, Turn};
 use crate::hook::{Hook, NEWEST, hook};
-use crate::hooks::{A_LITTLE, current_gpu, insist, own_or_borrowed};
+use crate::hooks::{A_LITTLE, PAGE, current_gpu, insist, own_or_borrowed};
 use crate::lending;
 use crate::state::{allocated, freeing};
 use crate::table::Kind;
@@ -23,7 +24,6 @@ pub const HOOKS: &[&Hook] = &[
 /// Small allocations share pages of the GPU; large ones have their own.
 const SMALL: u64 = 1 << 20;
 const SMALL_UNIT: u64 = 512;
-const PAGE: u64 = 2 << 20;
 
 /// What an allocation of `size` bytes takes from the GPU, as near as one can tell from outside.
 fn footprint(size: u64) -> u64 {

@@ -15,15 +15,18 @@ use crate::driver::{OUT_OF_MEMORY, SUCCESS, Status};
 use crate::holder::{Need, Turn};
 use crate::hook::Hook;
 use crate::lending;
-use crate::protocol::Uuid;
+use crate::protocol::{LITTLE, Uuid};
 use crate::resolve;
 use crate::state::{State, state};
 use crate::system;
 
 /// What streams, tables of pages and the like take.
-const A_LITTLE: Need = Need::About(64 << 20);
+const A_LITTLE: Need = Need::About(LITTLE);
 /// Code, which may be of any size; and graphs, with the stacks that their kernels need.
 const CODE: Need = Need::AtLeast(128 << 20);
+
+/// The pages in which the GPU maps memory, and in which large allocations are made.
+const PAGE: u64 = 2 << 20;
 
 /// All hooks.
 pub fn all() -> impl Iterator<Item = &'static Hook> {

@@ -1,5 +1,5 @@
-//! Calls that take memory of which nobody tells the size: streams, events, pinned memory, code that is loaded when it is first
-//! asked for. Nothing is counted; on out of memory the holder gives way by guess.
+//! Calls that take memory of which nobody tells the size: streams, events, pinned memory, access to memory of others, code
+//! that is loaded when it is first asked for. Nothing is counted; on out of memory the holder gives way by guess.
 
 use crate::driver::Status;
 use crate::holder::{Need, Turn};

@@ -1,18 +1,15 @@
 //! Physical memory of the virtual memory management. It is freed when its last handle is released and its last mapping
-//! undone, in either order, so both are counted.
+//! undone, in either order, so both are counted. A piece of the balloon serves where its size and kind are just right.
 
 use crate::driver::{self, SUCCESS, Status};
 use crate::holder::{self, Turn};
 use crate::hook::{Hook, NEWEST, hook};
-use crate::hooks::{A_LITTLE, current_gpu, insist, own_or_borrowed};
+use crate::hooks::{A_LITTLE, PAGE, current_gpu, insist, own_or_borrowed};
 use crate::lending;
 use crate::state::{State, state};
 use crate::table::{Entry, Kind, Table};
 
 pub const HOOKS: &[&Hook] = &[&CREATE, &RELEASE, &RETAIN, &MAP, &UNMAP];
-
-/// The granularity of mappings.
-const PAGE: u64 = 2 << 20;
 
 /// `CUmemAllocationProp`.
 #[repr(C)]
@@ -29,56 +26,45 @@ struct Properties {
 }
 
 impl Properties {
+    const DEVICE: u32 = 1;
+    const PART_OF_DEVICE: u32 = 6;
+
+    /// The device on which the memory is to be. Not the current one: the thread may have no context.
+    fn device(&self) -> Option<i32> {
+        match self.location {
+            Self::DEVICE => Some(self.id),
+            Self::PART_OF_DEVICE => Some(self.id & 0xff),
+            _ => None,
+        }
+    }
+
     /// Whether the balloon's memory is of this kind. It is capable of RDMA wherever a device is.
     fn are_common(&self) -> bool {
         const PINNED: u32 = 1;
         const BY_DESCRIPTOR: u32 = 1;
-        const DEVICE: u32 = 1;
         self.kind == PINNED
-            && self.handle_types | BY_DESCRIPTOR == BY_DESCRIPTOR
-            && self.location == DEVICE
+            && matches!(self.handle_types, 0 | BY_DESCRIPTOR)
+            && self.location == Self::DEVICE
             && self.compression == 0
             && self.usage == 0
-    }
-}
-
-/// The device on which memory is to be. Not the current one: the thread may have no context.
-///
-/// # Safety
-/// `properties` is null or points to some.
-unsafe fn device(properties: *const Properties) -> Option<i32> {
-    const DEVICE: u32 = 1;
-    const PART_OF_DEVICE: u32 = 6;
-    // SAFETY: promised by the caller.
-    match unsafe { properties.as_ref() }? {
-        Properties { location: DEVICE, id, .. } => Some(*id),
-        Properties { location: PART_OF_DEVICE, id, .. } => Some(id & 0xff),
-        _ => None,
     }
 }
 
 hook! {
     CREATE = c"cuMemCreate", c"cuMemCreate", (10020, NEWEST), false;
     fn cuMemCreate(handle: *mut u64, size: usize, properties: *const Properties, flags: u64) |real| {
-        // SAFETY: the caller's properties, for which the caller vouches to the driver.
-        let (device, is_common) = unsafe { (device(properties), properties.as_ref().is_some_and(Properties::are_common)) };
-        let gpu = || driver::uuid(device?);
-        let borrow = || {
-            let piece = || lending::piece(gpu()?, size as u64);
-            let Some((borrowed, loan)) = (if is_common && flags == 0 && !handle.is_null() { piece() } else { None }) else {
-                return false;
-            };
-            // SAFETY: the caller's place for the handle, for which the caller vouches to the driver.
-            unsafe { *handle = borrowed };
-            created(device, borrowed, size as u64, loan);
-            true
-        };
+        // SAFETY: null, or the caller's properties, for which the caller vouches to the driver.
+        let wanted = unsafe { properties.as_ref() };
+        let device = wanted.and_then(Properties::device);
+        let is_common = flags == 0 && wanted.is_some_and(Properties::are_common);
+        // SAFETY: the caller's place for the handle, for which the caller vouches to the driver.
+        let borrow = || is_common && unsafe { borrowed(handle, size as u64, device) };
         if lending::comes_first() && borrow() {
             return SUCCESS;
         }
         own_or_borrowed(size as u64, borrow, |need| {
-            let mut turn = Turn::default();
-            let status = insist(&mut turn, gpu, need, || real(handle, size, properties, flags));
+            let gpu = || driver::uuid(device?);
+            let status = insist(&mut Turn::default(), gpu, need, || real(handle, size, properties, flags));
             if status == SUCCESS {
                 // SAFETY: where the driver succeeded it has written the handle.
                 created(device, unsafe { *handle }, size as u64, OWN);
@@ -86,6 +72,22 @@ hook! {
             status
         })
     }
+}
+
+/// Puts the handle of a borrowed piece of exactly `size` bytes into its place, and says whether there is one.
+///
+/// # Safety
+/// `place` is null or that of a handle.
+unsafe fn borrowed(place: *mut u64, size: u64, device: Option<i32>) -> bool {
+    if place.is_null() {
+        return false;
+    }
+    let piece = || lending::piece(driver::uuid(device?)?, size);
+    let Some((handle, loan)) = piece() else { return false };
+    // SAFETY: promised by the caller, and not null.
+    unsafe { *place = handle };
+    created(device, handle, size, loan);
+    true
 }
 
 /// Not a loan's number.
@@ -231,9 +233,8 @@ fn retained(table: &mut Table, handle: u64, address: u64) {
 hook! {
     MAP = c"cuMemMap", c"cuMemMap", (10020, NEWEST), false;
     fn cuMemMap(address: u64, size: usize, offset: usize, handle: u64, flags: u64) |real| {
-        let mut turn = Turn::default();
         // Tables of pages may take some.
-        let status = insist(&mut turn, current_gpu, A_LITTLE, || real(address, size, offset, handle, flags));
+        let status = insist(&mut Turn::default(), current_gpu, A_LITTLE, || real(address, size, offset, handle, flags));
         if status == SUCCESS
             && let Some(state) = state()
         {

@@ -1,4 +1,4 @@
-//! Stream-ordered memory, counted by what its pools hold.
+//! Stream-ordered memory, counted by what its pools hold. Where the driver has none it is borrowed, as linear memory is.
 
 use crate::driver::{self, SUCCESS, Status, Stream};
 use crate::holder::Turn;
