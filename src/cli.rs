@@ -57,8 +57,8 @@ pub enum Command {
     /// command ends, everything is released, and `run` ends as the command did: with its exit code, or by the same signal.
     ///
     /// On a full GPU others may be faster to take what the balloon frees for the command. Once they have been, the command
-    /// borrows: the balloon's own memory is mapped into it and remains the balloon's, so that it is never free. After a minute
-    /// without a lost race it allocates as usual again.
+    /// borrows: the balloon's own memory is mapped into it and remains the balloon's, so that it is never free. A minute later
+    /// it tries to allocate as usual again.
     ///
     /// The command sees exactly the reserved GPUs, and nothing is written to its output unless `-v` asks for it or
     /// something is broken.

@@ -29,10 +29,8 @@ pub fn parse() -> Result<Cli, ExitCode> {
             Exit::Usage.into()
         }
         _ => {
-            let mut text = in_our_form(&error.render().to_string(), variable_of(&error).as_deref());
-            if let Some(hint) = stray_of(&error) {
-                let _ = writeln!(text, "hint: {hint}");
-            }
+            let hint = variable_of(&error).map(|variable| format!("that value comes from {variable}"));
+            let text = in_our_form(&error.render().to_string(), hint.or_else(|| stray_of(&error)).as_deref());
             let _ = io::stderr().write_all(text.as_bytes());
             if is_run(std::env::args_os()) { Exit::RunFailed } else { Exit::Usage }.into()
         }
@@ -88,8 +86,8 @@ fn variable_of(error: &clap::Error) -> Option<String> {
     std::env::var(&variable).is_ok_and(|set| set == value).then_some(variable)
 }
 
-/// `error: what` and the paragraphs below it, as `gpu-balloon: what` and hints. `variable` is where the value came from.
-fn in_our_form(rendered: &str, variable: Option<&str>) -> String {
+/// `error: what` and the paragraphs below it, as `gpu-balloon: what` and hints, of which `hint` is the first.
+fn in_our_form(rendered: &str, hint: Option<&str>) -> String {
     let mut text = String::new();
     for line in rendered.lines().filter(|line| !line.trim().is_empty()) {
         let line = line.trim_start();
@@ -104,9 +102,9 @@ fn in_our_form(rendered: &str, variable: Option<&str>) -> String {
         text.push_str(rest);
         text.push('\n');
         if label == "gpu-balloon: "
-            && let Some(variable) = variable
+            && let Some(hint) = hint
         {
-            let _ = writeln!(text, "hint: that value comes from {variable}");
+            let _ = writeln!(text, "hint: {hint}");
         }
     }
     text
@@ -126,8 +124,8 @@ mod tests {
         let rendered = "error: unexpected argument '--foo' found\n\n  tip: to pass it, use '-- --foo'\n\n\
                         Usage: gpu-balloon hold [OPTIONS]\n\nFor more information, try '--help'.\n";
         assert_eq!(
-            in_our_form(rendered, None),
-            "gpu-balloon: unexpected argument '--foo' found\nhint: to pass it, use '-- --foo'\n\
+            in_our_form(rendered, Some("first")),
+            "gpu-balloon: unexpected argument '--foo' found\nhint: first\nhint: to pass it, use '-- --foo'\n\
              usage: gpu-balloon hold [OPTIONS]\nhint: `--help` says more\n"
         );
     }
