@@ -217,12 +217,13 @@ fn a_command_may_go_to_the_background_or_become_another() {
     let said = Running::start(&mut machine.wrap("--reserve 10MB", &["sh", "-c", "exec sh -c 'exec sh -c \"exit 6\"'"]));
     { said }.wait().exits(6);
     // A daemon: the wrapper ends with what was started, the daemon does not.
-    let mut wrapper =
-        machine.wrap("--reserve 10MB", &["sh", "-c", "(setsid sh -c 'read go; echo late' <&0 &) 0<&0; exit 8"]);
-    let mut wrapper = Running::start(&mut wrapper);
+    let machine = Machine::new();
+    // A shell gives what it starts in the background /dev/null to read.
+    let command = "exec 3<&0; setsid sh -c 'read go <&3; echo $go late' & exit 8";
+    let mut wrapper = Running::start(&mut machine.wrap("--reserve 10MB", &["sh", "-c", command]));
     machine.wait_for("the wrapper has ended", |machine| machine.peak(0) > 0 && machine.used(0) == 0);
-    wrapper.say("go");
-    assert_eq!(wrapper.line(), "late");
+    wrapper.say("but");
+    assert_eq!(wrapper.line(), "but late");
     wrapper.wait().exits(8).says_nothing();
 }
 
