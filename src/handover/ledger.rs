@@ -18,6 +18,9 @@ use crate::units::ByteSize;
 /// to be set. At most a chunk, which is how exactly the balloon promises to follow.
 const LAZY_LOADING: ByteSize = ByteSize::new(LITTLE);
 
+/// How long a GPU counts as full after the driver has refused the job, whatever else is known of it.
+const NEWLY_FULL: Duration = Duration::from_secs(10);
+
 /// What is worth taking back at once where others are waiting for it.
 const SMALL_STEP: u64 = GRANULARITY.bytes();
 
@@ -61,6 +64,8 @@ struct Account {
     largest: Option<u64>,
     strangers: u64,
     looks: Option<(Instant, Instant)>,
+    /// When the driver last refused the job.
+    refused: Option<Instant>,
     /// The most of these two at one time.
     most_counted: u64,
     most_beyond: u64,
@@ -91,6 +96,7 @@ impl Ledger {
             largest: None,
             strangers: 0,
             looks: None,
+            refused: None,
             most_counted: 0,
             most_beyond: 0,
             usage: Usage::default(),
@@ -246,9 +252,8 @@ impl Ledger {
 
     /// The same for one GPU at the end of a turn, of which the worker wants to hear in any case.
     pub fn settle(&mut self, number: usize) {
+        self.accounts[number].refused = Some(Instant::now());
         let job = self.job(number);
-        // Whether or not that has been noticed: the driver has just refused the job.
-        self.shared.page().gpus[number].step_back.store(SMALL_STEP.cast_signed(), Relaxed);
         let account = &mut self.accounts[number];
         account.told = job;
         account.lane.settle(job);
@@ -289,7 +294,9 @@ impl Ledger {
     fn set_steps(&self, number: usize) {
         let lane = &self.accounts[number].lane;
         let chunk = lane.chunk_size().bytes().max(1);
-        let step_back = if lane.is_full() { SMALL_STEP.min(chunk) } else { chunk };
+        // The lane finds the GPU full a little later than the job.
+        let is_full = lane.is_full() || self.accounts[number].refused.is_some_and(|at| at.elapsed() < NEWLY_FULL);
+        let step_back = if is_full { SMALL_STEP.min(chunk) } else { chunk };
         let news = &self.shared.page().gpus[number];
         news.step.store(chunk.cast_signed(), Relaxed);
         news.step_back.store(step_back.cast_signed(), Relaxed);

@@ -132,6 +132,10 @@ fn on_a_full_gpu_a_little_less_is_news() {
     assert_eq!(steps(&mut bench), [100, 100]);
     bench.is_full.store(true, Relaxed);
     assert_eq!(steps(&mut bench), [100, 2]);
+    bench.is_full.store(false, Relaxed);
+    assert_eq!(steps(&mut bench), [100, 100]);
+    bench.ledger.settle(0);
+    assert_eq!(steps(&mut bench), [100, 2], "the driver has just refused the job, whatever the lane knows");
 }
 
 #[test]
