@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
 
 use super::Job;
 
@@ -61,6 +62,8 @@ struct Process {
     pid: u32,
     parent: u32,
     is_marked: bool,
+    /// Shows no environment: it has none, or is in the middle of execve(2).
+    is_bare: bool,
     name: String,
 }
 
@@ -93,13 +96,31 @@ impl Job {
     }
 }
 
+/// How long a process may be between two programs, and how often it is looked at again.
+const BETWEEN_PROGRAMS: Duration = Duration::from_millis(5);
+const LOOKS: u32 = 4;
+
+/// Their parent, `kthreadd`. They have no environment.
+const KERNEL_THREADS: u32 = 2;
+
 /// Everything alive in `/proc`; a process that ends meanwhile is left out.
 fn living(entry: &[u8]) -> Vec<Process> {
     let Ok(directory) = fs::read_dir("/proc") else {
         return Vec::new();
     };
     let pids = directory.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter_map(|pid| read(pid, entry)).collect()
+    let mut processes: Vec<Process> = pids.filter_map(|pid| read(pid, entry)).collect();
+    for _ in 0..LOOKS {
+        if !processes.iter().any(|process| process.is_bare) {
+            break;
+        }
+        std::thread::sleep(BETWEEN_PROGRAMS);
+        processes = processes
+            .into_iter()
+            .filter_map(|process| if process.is_bare { read(process.pid, entry) } else { Some(process) })
+            .collect();
+    }
+    processes
 }
 
 fn read(pid: u32, entry: &[u8]) -> Option<Process> {
@@ -109,9 +130,11 @@ fn read(pid: u32, entry: &[u8]) -> Option<Process> {
     if matches!(state, 'Z' | 'X') {
         return None;
     }
-    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let environment = fs::read(format!("/proc/{pid}/environ"));
+    let is_bare = environment.as_ref().is_ok_and(Vec::is_empty) && ![pid, parent].contains(&KERNEL_THREADS);
+    let environment = environment.unwrap_or_default();
     let is_marked = environment.split(|byte| *byte == 0).any(|variable| variable == entry);
-    Some(Process { pid, parent, is_marked, name })
+    Some(Process { pid, parent, is_marked, is_bare, name })
 }
 
 /// Name, state and parent out of `/proc/PID/stat`. The name is in parentheses and may hold any character, these too.
