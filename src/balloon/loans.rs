@@ -28,7 +28,6 @@ pub enum Wanted {
 pub(super) struct Loans<C> {
     /// By loan and the chunk's place in it.
     chunks: BTreeMap<(Loan, usize), C>,
-    bytes: ByteSize,
     most: ByteSize,
     /// By borrower, none of whom has nothing.
     borrowers: BTreeMap<u32, ByteSize>,
@@ -36,14 +35,14 @@ pub(super) struct Loans<C> {
 
 impl<C> Default for Loans<C> {
     fn default() -> Self {
-        Self { chunks: BTreeMap::new(), bytes: ByteSize::ZERO, most: ByteSize::ZERO, borrowers: BTreeMap::new() }
+        Self { chunks: BTreeMap::new(), most: ByteSize::ZERO, borrowers: BTreeMap::new() }
     }
 }
 
 impl<S: Space> Balloon<S> {
     /// What is lent now. Not part of [`Self::allocated`].
     pub fn lent(&self) -> ByteSize {
-        self.loans.bytes
+        self.loans.borrowers.values().copied().sum()
     }
 
     /// The most that was lent at one time.
@@ -56,14 +55,16 @@ impl<S: Space> Balloon<S> {
         self.loans.borrowers.iter().map(|(pid, bytes)| (*pid, *bytes))
     }
 
-    /// Lends what is wanted, or nothing where there is no such memory. Returns how much that is.
+    /// Lends what is wanted, or nothing where there is no such memory or the loan is known. Returns how much that is.
     pub fn lend(&mut self, loan: Loan, wanted: Wanted) -> ByteSize {
-        let is_known = self.borrowed(loan, 0).next().is_some();
+        if self.borrowed(loan, 0).next().is_some() {
+            return ByteSize::ZERO;
+        }
         let chosen = match wanted {
             Wanted::AtLeast(size) => self.covering(size),
             Wanted::One(size) => self.has_chunk(size).then(|| vec![size]),
         };
-        let Some(chosen) = chosen.filter(|_| !is_known) else { return ByteSize::ZERO };
+        let Some(chosen) = chosen else { return ByteSize::ZERO };
         let mut lent = ByteSize::ZERO;
         for (place, size) in chosen.into_iter().enumerate() {
             if let Some(chunk) = self.take_out(size) {
@@ -75,8 +76,7 @@ impl<S: Space> Balloon<S> {
             let borrowed = self.loans.borrowers.entry(loan.pid).or_default();
             *borrowed = borrowed.saturating_add(lent);
         }
-        self.loans.bytes = self.loans.bytes.saturating_add(lent);
-        self.loans.most = self.loans.most.max(self.loans.bytes);
+        self.loans.most = self.loans.most.max(self.lent());
         lent
     }
 
@@ -102,7 +102,6 @@ impl<S: Space> Balloon<S> {
         for key in keys {
             let Some(chunk) = self.loans.chunks.remove(&key) else { continue };
             let (pid, size) = (key.0.pid, chunk.size());
-            self.loans.bytes = self.loans.bytes.saturating_sub(size);
             let borrowed = self.loans.borrowers.remove(&pid).unwrap_or_default().saturating_sub(size);
             if !borrowed.is_zero() {
                 self.loans.borrowers.insert(pid, borrowed);
@@ -133,7 +132,7 @@ impl<S: Space> Balloon<S> {
         if !made {
             made = self.take_back(size)?;
         }
-        let freed = others.iter().fold(ByteSize::ZERO, |sum, size| sum.saturating_add(*size));
+        let freed: ByteSize = others.iter().copied().sum();
         let rest = if made { freed.saturating_sub(size) } else { freed };
         self.take_back_in_pieces(rest, GRANULARITY)?;
         Ok(made)

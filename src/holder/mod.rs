@@ -114,7 +114,7 @@ impl Holder {
 
     /// What is held over all GPUs.
     pub fn held(&self) -> ByteSize {
-        self.seats.iter().fold(ByteSize::ZERO, |sum, seat| sum.saturating_add(seat.held()))
+        self.seats.iter().map(Seat::held).sum()
     }
 
     /// Its GPUs in the order of the request; of any, the chosen ones.

@@ -130,7 +130,7 @@ impl Request {
     pub(super) fn without(&self, grant: &Grant) -> Self {
         let Self::These(wants) = self else { return self.clone() };
         let left = |(gpu, want): &(GpuUuid, Want)| {
-            let granted = total(grant.iter().filter(|(granted, _)| granted == gpu).map(|(_, size)| *size));
+            let granted: ByteSize = grant.iter().filter(|(granted, _)| granted == gpu).map(|(_, size)| *size).sum();
             match want {
                 Want::Bytes(size) => Some((*gpu, Want::Bytes(size.saturating_sub(granted)))),
                 Want::Share(_) => granted.is_zero().then_some((*gpu, *want)),
@@ -163,7 +163,7 @@ impl Ticket {
     fn least_on(&self, gpu: GpuUuid) -> ByteSize {
         match &self.request {
             Request::These(wants) => {
-                total(wants.iter().filter(|(wanted, _)| *wanted == gpu).map(|(_, want)| want.least()))
+                wants.iter().filter(|(wanted, _)| *wanted == gpu).map(|(_, want)| want.least()).sum()
             }
             Request::Any(among) => {
                 let wants = among.iter().filter(|(wanted, _)| *wanted == gpu).flat_map(|(_, wants)| wants);
@@ -174,7 +174,7 @@ impl Ticket {
 
     /// What it claims on a GPU.
     pub fn claim_on(&self, gpu: GpuUuid) -> ByteSize {
-        total(self.claims.iter().filter(|(claimed, _)| *claimed == gpu).map(|(_, size)| *size))
+        self.claims.iter().filter(|(claimed, _)| *claimed == gpu).map(|(_, size)| *size).sum()
     }
 }
 
@@ -210,8 +210,8 @@ pub fn at_worst(earlier: &[Ticket], later: &[Ticket]) -> Vec<Ticket> {
 pub fn owed(tickets: &[Ticket], own: u64, held: &Free, free: &Free) -> Vec<GpuUuid> {
     let is_owed = |gpu: GpuUuid| {
         let ahead = tickets.iter().filter(|ticket| ticket.number < own && ticket.is_in_line());
-        let lacking = total(ahead.map(|ticket| ticket.least_on(gpu)));
-        let claimed = total(tickets.iter().map(|ticket| ticket.claim_on(gpu)));
+        let lacking: ByteSize = ahead.map(|ticket| ticket.least_on(gpu)).sum();
+        let claimed = tickets.iter().map(|ticket| ticket.claim_on(gpu)).sum();
         free.get(&gpu).is_some_and(|free| !lacking.is_zero() && lacking.saturating_add(claimed) > *free)
     };
     held.iter().filter(|(gpu, size)| !size.is_zero() && is_owed(**gpu)).map(|(gpu, _)| *gpu).collect()
@@ -284,8 +284,9 @@ impl Ledger {
             Stage::Still => &mut self.kept_by_still,
             Stage::Waiting | Stage::Growing | Stage::Admitted => &mut self.kept_by_line,
         };
-        let granted =
-            |gpu| total(grant.into_iter().flatten().filter(|(other, _)| *other == gpu).map(|(_, size)| *size));
+        let granted = |gpu| {
+            grant.into_iter().flatten().filter(|(other, _)| *other == gpu).map(|(_, size)| *size).sum::<ByteSize>()
+        };
         if grant.is_some() && ticket.stage != Stage::Growing {
             return;
         }
@@ -362,10 +363,6 @@ impl Ledger {
         let pieces: Grant = pieces.filter(|(_, size)| !size.is_zero()).collect();
         (!pieces.is_empty()).then_some(pieces)
     }
-}
-
-fn total(sizes: impl Iterator<Item = ByteSize>) -> ByteSize {
-    sizes.fold(ByteSize::ZERO, ByteSize::saturating_add)
 }
 
 #[cfg(test)]

@@ -140,7 +140,7 @@ impl Turn {
     /// What others were granted on a GPU and have not allocated yet, as far as that is known.
     pub fn claimed_by_others(&self, gpu: GpuUuid) -> ByteSize {
         let claims = self.others.iter().map(|other| other.ticket.claim_on(gpu)).filter(|claim| *claim != EVERYTHING);
-        claims.fold(ByteSize::ZERO, ByteSize::saturating_add)
+        claims.sum()
     }
 
     /// Writes down what is still to be allocated of what was granted.

@@ -1,6 +1,7 @@
 //! `ByteSize`: a number of bytes that cannot overflow unnoticed.
 
 use std::fmt;
+use std::iter::Sum;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -72,6 +73,13 @@ impl ByteSize {
             .find(|(_, unit)| self.0.is_multiple_of(*unit) && !self.is_zero())
             .unwrap_or(UNITS[0]);
         format!("{}{name}", self.0 / unit)
+    }
+}
+
+/// Never more than fits: a sum that does not is the most there is.
+impl Sum for ByteSize {
+    fn sum<I: Iterator<Item = Self>>(sizes: I) -> Self {
+        sizes.fold(Self::ZERO, Self::saturating_add)
     }
 }
 

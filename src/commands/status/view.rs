@@ -120,7 +120,7 @@ impl<'a> View<'a> {
         // NVML counts what is lent for the holder.
         let borrowers: Vec<_> =
             part.borrowers.iter().map(|borrower| (borrower.pid, ByteSize::new(borrower.bytes))).collect();
-        let lent = sum(borrowers.iter().map(|(_, borrowed)| *borrowed));
+        let lent = borrowers.iter().map(|(_, borrowed)| *borrowed).sum();
         let used = self.machine.used_by(pid, part.uuid).map(|used| used.saturating_sub(lent));
         Part {
             is_inflated: Some(part.is_inflated),
@@ -166,7 +166,7 @@ impl<'a> View<'a> {
         let parts = || balloons.iter().flat_map(|balloon| &balloon.parts).filter(|part| part.uuid == uuid);
         let borrowed = |by: u32| {
             let borrowers = parts().flat_map(|part| &part.borrowers);
-            sum(borrowers.filter(move |(pid, _)| *pid == by).map(|(_, borrowed)| *borrowed))
+            borrowers.filter(move |(pid, _)| *pid == by).map(|(_, borrowed)| *borrowed).sum::<ByteSize>()
         };
         let processes: Vec<report::Process> = rest
             .map(|process| {
@@ -199,10 +199,10 @@ impl<'a> View<'a> {
                     total: memory.total,
                     used: memory.used,
                     free: memory.free,
-                    own_balloons: sum(parts(true).filter_map(|part| part.allocated)),
-                    overhead: sum(parts(true).filter_map(|part| part.overhead)),
-                    foreign_balloons: sum(parts(false).filter_map(|part| part.allocated)),
-                    own_processes: sum(own.chain(unlisted)),
+                    own_balloons: parts(true).filter_map(|part| part.allocated).sum(),
+                    overhead: parts(true).filter_map(|part| part.overhead).sum(),
+                    foreign_balloons: parts(false).filter_map(|part| part.allocated).sum(),
+                    own_processes: own.chain(unlisted).sum(),
                 }
             }),
             utilization_percent: gpu.utilization_percent,
@@ -211,10 +211,6 @@ impl<'a> View<'a> {
             uuid,
         }
     }
-}
-
-fn sum(sizes: impl Iterator<Item = ByteSize>) -> ByteSize {
-    sizes.fold(ByteSize::ZERO, ByteSize::saturating_add)
 }
 
 fn time(text: &str) -> Option<SystemTime> {

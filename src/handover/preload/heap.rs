@@ -118,8 +118,7 @@ impl Heap {
 
     /// What is allocated at exactly this address.
     pub fn used(&self, address: u64) -> Option<Range> {
-        let range = self.ranges.items().get(self.at(address)?)?;
-        (range.address == address && matches!(range.content, Content::Used(_))).then_some(*range)
+        self.around(address).filter(|range| range.address == address)
     }
 
     /// What is allocated around this address.

@@ -93,7 +93,7 @@ struct Machine {
 
 impl Machine {
     fn free(&self) -> Free {
-        let held = |gpu| total(self.holders.iter().filter_map(|holder| holder.held.get(&gpu).copied()));
+        let held = |gpu| self.holders.iter().filter_map(|holder| holder.held.get(&gpu).copied()).sum::<ByteSize>();
         let others = |gpu| self.others.get(&gpu).copied().unwrap_or_default();
         (0..GPUS).map(gpu).map(|gpu| (gpu, size(CAPACITY - others(gpu).bytes() - held(gpu).bytes()))).collect()
     }
@@ -134,7 +134,7 @@ impl Machine {
                 machine.holders.remove(at);
             }),
             Step::OthersTake(number, bytes) => {
-                let claimed = total(self.tickets().iter().map(|ticket| ticket.claim_on(gpu(*number))));
+                let claimed: ByteSize = self.tickets().iter().map(|ticket| ticket.claim_on(gpu(*number))).sum();
                 let unclaimed = self.free()[&gpu(*number)].saturating_sub(claimed);
                 let taken = self.others.entry(gpu(*number)).or_default();
                 *taken = taken.saturating_add(unclaimed.min(size(*bytes)));
@@ -187,7 +187,7 @@ impl Machine {
             let claims: Vec<ByteSize> = tickets.iter().map(|ticket| ticket.claim_on(gpu)).collect();
             let claims: Vec<ByteSize> = claims.into_iter().filter(|claim| !claim.is_zero()).collect();
             assert!(
-                claims.len() == 1 && claims[0] == EVERYTHING || total(claims.iter().copied()) <= free,
+                claims.len() == 1 && claims[0] == EVERYTHING || claims.iter().copied().sum::<ByteSize>() <= free,
                 "{gpu}: {claims:?} of {free}"
             );
         }
