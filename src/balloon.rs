@@ -44,8 +44,8 @@ pub enum Step {
     Short(ByteSize),
 }
 
-/// What a balloon holds above its target.
-struct Excess {
+/// A size as whole chunks, largest first, and a rest smaller than any chunk that is not among them.
+struct Parts {
     chunks: Vec<ByteSize>,
     rest: ByteSize,
 }
@@ -168,13 +168,13 @@ impl<S: Space> Balloon<S> {
     /// # Errors
     /// The first failure of the driver; as much as possible is freed all the same.
     pub fn deflate(&mut self) -> Result<(), CallError> {
-        let excess = self.whole_chunks_in_excess();
+        let excess = self.excess();
         let split = self.split_off(&excess);
         self.free_all(&excess.chunks)?;
         match split? {
             Split::Done => Ok(()),
             // What was freed has made room to split in, unless another process was faster.
-            Split::NoRoom => self.split_off(&Excess { chunks: Vec::new(), ..excess }).map(drop),
+            Split::NoRoom => self.split_off(&Parts { chunks: Vec::new(), ..excess }).map(drop),
         }
     }
 
@@ -183,8 +183,7 @@ impl<S: Space> Balloon<S> {
     /// # Errors
     /// The first failure of the driver to free; the other chunks are freed all the same.
     pub fn deflate_whole_chunks(&mut self) -> Result<(), CallError> {
-        let excess = self.whole_chunks_in_excess();
-        self.free_all(&excess.chunks)
+        self.free_all(&self.excess().chunks)
     }
 
     /// The smallest chunk of at least `size`, else the largest there is; zero if there is none.
@@ -234,21 +233,30 @@ impl<S: Space> Balloon<S> {
         Ok(())
     }
 
-    /// What stands above the target, as whole chunks, largest first, and a rest smaller than any chunk that stays.
-    fn whole_chunks_in_excess(&self) -> Excess {
-        let mut excess = Excess { chunks: Vec::new(), rest: self.allocated.saturating_sub(self.target) };
+    /// What stands above the target.
+    fn excess(&self) -> Parts {
+        self.parts_of(self.allocated.saturating_sub(self.target))
+    }
+
+    fn parts_of(&self, size: ByteSize) -> Parts {
+        let mut parts = Parts { chunks: Vec::new(), rest: size };
         for (&size, chunks) in self.chunks.iter().rev() {
-            let fitting = (excess.rest.bytes() / size.bytes()).min(chunks.len() as u64);
-            excess.chunks.extend(std::iter::repeat_n(size, fitting as usize));
-            excess.rest = ByteSize::new(excess.rest.bytes() - fitting * size.bytes());
+            let fitting = (parts.rest.bytes() / size.bytes()).min(chunks.len() as u64);
+            parts.chunks.extend(std::iter::repeat_n(size, fitting as usize));
+            parts.rest = ByteSize::new(parts.rest.bytes() - fitting * size.bytes());
         }
-        excess
+        parts
+    }
+
+    /// The smallest chunk that stays when these have gone.
+    fn smallest_without(&self, gone: &[ByteSize]) -> Option<ByteSize> {
+        let goes = |size: ByteSize| gone.iter().filter(|&&gone| gone == size).count();
+        self.chunks.iter().find(|(size, chunks)| chunks.len() > goes(**size)).map(|(&size, _)| size)
     }
 
     /// Splits the rest off the smallest chunk that stays when the whole ones have gone.
-    fn split_off(&mut self, excess: &Excess) -> Result<Split, CallError> {
-        let goes = |size: ByteSize| excess.chunks.iter().filter(|&&gone| gone == size).count();
-        let stays = self.chunks.iter().find(|(size, chunks)| chunks.len() > goes(**size)).map(|(&size, _)| size);
+    fn split_off(&mut self, excess: &Parts) -> Result<Split, CallError> {
+        let stays = self.smallest_without(&excess.chunks);
         let Some(size) = stays.filter(|_| !excess.rest.is_zero()) else { return Ok(Split::Done) };
         match self.space.allocate(size.saturating_sub(excess.rest)) {
             Ok(kept) => {

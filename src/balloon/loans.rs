@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::{Balloon, Chunk, Space};
+use super::{Balloon, Chunk, Parts, Space};
 use crate::gpu::{CallError, GRANULARITY};
 use crate::units::ByteSize;
 
@@ -139,21 +139,12 @@ impl<S: Space> Balloon<S> {
     }
 
     /// The sizes of chunks that come to at least `size`: as many as fit into it, largest first, and for the rest the smallest
-    /// that is enough.
+    /// that stays.
     fn covering(&self, size: ByteSize) -> Option<Vec<ByteSize>> {
-        let mut chosen = Vec::new();
-        let mut rest = size;
-        let mut left: Vec<(ByteSize, usize)> = self.chunks.iter().map(|(size, chunks)| (*size, chunks.len())).collect();
-        for (chunk, count) in left.iter_mut().rev() {
-            let fitting = usize::try_from(rest.bytes() / chunk.bytes()).unwrap_or(*count).min(*count);
-            chosen.extend(std::iter::repeat_n(*chunk, fitting));
-            *count -= fitting;
-            rest = ByteSize::new(rest.bytes() - fitting as u64 * chunk.bytes());
-        }
+        let Parts { mut chunks, rest } = self.parts_of(size);
         if !rest.is_zero() {
-            let (last, _) = left.into_iter().find(|(chunk, count)| *chunk >= rest && *count > 0)?;
-            chosen.push(last);
+            chunks.push(self.smallest_without(&chunks)?);
         }
-        Some(chosen)
+        Some(chunks)
     }
 }
